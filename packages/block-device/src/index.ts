@@ -1,0 +1,11 @@
+export {
+  type BlockDevice,
+  checkRange,
+  type Extent,
+  type WriteOptions,
+  writeVector,
+  type ZeroOptions,
+} from "./block-device.ts";
+export { FileDevice, type FileDeviceOptions } from "./file-device.ts";
+export { MemoryDevice } from "./memory-device.ts";
+export { SliceDevice, zeroBlocks } from "./slice-device.ts";
