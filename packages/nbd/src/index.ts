@@ -1,1 +1,6 @@
-export {};
+export { nbdErrorOf } from "./errors.ts";
+export { NBD_DEFAULT_PORT } from "./protocol/constants.ts";
+export { checkSocketPath, type ListenAddress, SOCKET_PATH_BYTES_MAX } from "./server/address.ts";
+export { DEFAULT_LIMITS, type ServerLimits } from "./server/limits.ts";
+export { NbdServer, type NbdServerOptions } from "./server/nbd-server.ts";
+export type { ExportOptions } from "./server/served-export.ts";
