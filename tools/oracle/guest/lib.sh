@@ -3,10 +3,13 @@
 # super_block_u64 DEVICE OFFSET: a field of the super block of a volume with a geometry block of version 5.0. The data region
 # begins at the block that the geometry block tells at byte 80, less the bio offset at byte 56 (Linux 6.12, dm-vdo).
 super_block_u64() {
-  _start=$(od -An -tu8 -j 80 -N 8 "$1" | tr -d ' ')
-  _shift=$(od -An -tu8 -j 56 -N 8 "$1" | tr -d ' ')
-  od -An -tu8 -j $(((_start - _shift) * 4096 + $2)) -N 8 "$1" | tr -d ' '
+  _start=$(block_u64 "$1" 0 80)
+  _shift=$(block_u64 "$1" 0 56)
+  block_u64 "$1" $((_start - _shift)) "$2"
 }
+
+# block_u64 DEVICE BLOCK OFFSET. (od alone would read a block device from its beginning instead of seeking.)
+block_u64() { dd if="$1" bs=4096 skip="$2" count=1 2> /dev/null | od -An -tu8 -j "$3" -N 8 | tr -d ' '; }
 
 # vdo_logical DEVICE, vdo_physical DEVICE: sizes in blocks, as the super block tells them.
 vdo_logical() { super_block_u64 "$1" 60; }
