@@ -150,9 +150,9 @@ export {
 export {
   clearSlabJournalBlockMapEntries,
   isSlabJournalBlockMapEntry,
+  isSlabJournalIncrement,
   markSlabJournalBlockMapEntry,
-  readSlabJournalEntryIncrement,
-  readSlabJournalEntryOffset,
+  readSlabJournalOffset,
   SLAB_JOURNAL_BITMAP_OFFSET,
   slabJournalEntryAt,
   writeSlabJournalEntry,

@@ -31,13 +31,13 @@ export function writeSlabJournalEntry(block: Uint8Array, index: number, offset: 
 }
 
 /** Slab block number of entry `index`. */
-export function readSlabJournalEntryOffset(block: Uint8Array, index: number): number {
+export function readSlabJournalOffset(block: Uint8Array, index: number): number {
   const at = slabJournalEntryAt(index);
   return block[at]! | (block[at + 1]! << 8) | ((block[at + 2]! & 0x7f) << 16);
 }
 
 /** True when entry `index` is an increment. */
-export function readSlabJournalEntryIncrement(block: Uint8Array, index: number): boolean {
+export function isSlabJournalIncrement(block: Uint8Array, index: number): boolean {
   return (block[slabJournalEntryAt(index) + 2]! & 0x80) !== 0;
 }
 

@@ -13,16 +13,16 @@ import { SUMMARY_ENTRY_SIZE } from "../constants.ts";
 /** An entry as an object, where speed does not matter. */
 export interface SlabSummaryEntry {
   /** 0 to 223. */
-  tailBlockOffset: number;
+  tailOffset: number;
   /** 0 to 63. */
   fullnessHint: number;
   loadCounts: boolean;
   isDirty: boolean;
 }
 
-/** Packs an entry into 16 bits. `tailBlockOffset` is 0 to 255, `hint` 0 to 63. */
-export function packSummaryEntry(tailBlockOffset: number, hint: number, loadCounts: boolean, isDirty: boolean): number {
-  return tailBlockOffset | (hint << 8) | (loadCounts ? 0x4000 : 0) | (isDirty ? 0x8000 : 0);
+/** Packs an entry into 16 bits. `tailOffset` is 0 to 255, `hint` 0 to 63. */
+export function packSummaryEntry(tailOffset: number, hint: number, loadCounts: boolean, isDirty: boolean): number {
+  return tailOffset | (hint << 8) | (loadCounts ? 0x4000 : 0) | (isDirty ? 0x8000 : 0);
 }
 
 export function summaryTailOffset(entry: number): number {
@@ -43,7 +43,7 @@ export function summaryIsDirty(entry: number): boolean {
 
 /** The entry of a slab that was never used. */
 export function defaultSummaryEntry(fullnessHint: number): SlabSummaryEntry {
-  return { tailBlockOffset: 0, fullnessHint, loadCounts: false, isDirty: false };
+  return { tailOffset: 0, fullnessHint, loadCounts: false, isDirty: false };
 }
 
 /** Byte in one zone's part of the summary at which the entry of slab `slab` starts. */
@@ -66,7 +66,7 @@ export function writeSummaryEntry(bytes: Uint8Array, at: number, entry: number):
 export function decodeSummaryEntry(bytes: Uint8Array, at: number): SlabSummaryEntry {
   const entry = readSummaryEntry(bytes, at);
   return {
-    tailBlockOffset: summaryTailOffset(entry),
+    tailOffset: summaryTailOffset(entry),
     fullnessHint: summaryFullnessHint(entry),
     loadCounts: summaryLoadsCounts(entry),
     isDirty: summaryIsDirty(entry),
@@ -75,6 +75,6 @@ export function decodeSummaryEntry(bytes: Uint8Array, at: number): SlabSummaryEn
 
 /** Writes an entry at byte `at`. */
 export function encodeSummaryEntry(bytes: Uint8Array, at: number, entry: SlabSummaryEntry): void {
-  const { tailBlockOffset, fullnessHint, loadCounts, isDirty } = entry;
-  writeSummaryEntry(bytes, at, packSummaryEntry(tailBlockOffset, fullnessHint, loadCounts, isDirty));
+  const { tailOffset, fullnessHint, loadCounts, isDirty } = entry;
+  writeSummaryEntry(bytes, at, packSummaryEntry(tailOffset, fullnessHint, loadCounts, isDirty));
 }
