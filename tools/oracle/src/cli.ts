@@ -1,8 +1,8 @@
 /**
  * Runs a script in the reference machine.
  *
- *   npx tsx tools/oracle/src/cli.ts setup [--install]
- *   npx tsx tools/oracle/src/cli.ts run [-t SECONDS] [-m MIB] [-c CPUS] [-n] [-p MILLISECONDS] SCRIPT [IMAGE | NBD-URI …]
+ *   npm run oracle setup -- [--install]
+ *   npm run -s oracle run -- [-t SECONDS] [-m MIB] [-c CPUS] [-n] [-p MILLISECONDS] SCRIPT [IMAGE | NBD-URI …]
  *
  * `run` ends with the script's status; 124 when the time ran out, 125 when the power was cut or the machine did not boot.
  */

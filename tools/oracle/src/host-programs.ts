@@ -1,6 +1,6 @@
 /** Programs of this machine that the oracle uses or copies into the guest, and the Debian packages they come from. */
-import { accessSync, constants } from "node:fs";
-import { delimiter, join } from "node:path";
+import { delimiter } from "node:path";
+import { findProgram } from "@vdo/block-device/testing";
 
 /** Program → Debian package. */
 export const HOST_PROGRAMS: Readonly<Record<string, string>> = {
@@ -22,24 +22,9 @@ export const HOST_PROGRAMS: Readonly<Record<string, string>> = {
   "nbd-client": "nbd-client",
 };
 
-/** Where programs are looked for: the PATH, and the folders of system programs that an ordinary user's PATH lacks. */
+/** The PATH with the folders of system programs, which an ordinary user's PATH lacks. */
 export function programPath(): string {
   return [process.env["PATH"] ?? "", "/usr/sbin", "/sbin"].join(delimiter);
-}
-
-/** Full path of `program`, or undefined if it is not installed. */
-export function findProgram(program: string): string | undefined {
-  for (const folder of programPath().split(delimiter)) {
-    if (folder === "") continue;
-    const path = join(folder, program);
-    try {
-      accessSync(path, constants.X_OK);
-      return path;
-    } catch {
-      // not in this folder
-    }
-  }
-  return undefined;
 }
 
 /** Debian packages of the programs that are missing here, each once, sorted. */

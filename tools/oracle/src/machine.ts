@@ -9,7 +9,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { findProgram } from "./host-programs.ts";
+import { findProgram } from "@vdo/block-device/testing";
 import { guestFolder, type OracleFiles, setupOracle } from "./setup.ts";
 
 export interface GuestDisk {

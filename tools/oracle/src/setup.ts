@@ -10,7 +10,8 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { findProgram, missingPackages, programPath } from "./host-programs.ts";
+import { findProgram } from "@vdo/block-device/testing";
+import { missingPackages, programPath } from "./host-programs.ts";
 
 export const guestFolder = fileURLToPath(new URL("../guest/", import.meta.url));
 
