@@ -60,7 +60,7 @@ export interface BlockDevice {
 /** Throws unless `start` and `byteLength` name whole blocks inside `device`. */
 export function checkRange(device: { blockSize: number; blockCount: number }, start: number, byteLength: number): void {
   const count = byteLength / device.blockSize;
-  if (!Number.isInteger(count)) {
+  if (!Number.isInteger(count) || count < 0) {
     throw new VdoError(
       "VDO_BAD_ARGUMENT",
       `a buffer of ${byteLength} bytes is not a whole number of ${device.blockSize}-byte blocks`,

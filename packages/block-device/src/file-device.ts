@@ -2,13 +2,17 @@
  * A block device on a regular file or a real block device.
  *
  * Reads and writes go through the thread pool of the runtime; several are in flight at once. `flush` is fdatasync, and a
- * `fua` write is a write followed by fdatasync. Errors of the system become `VDO_IO` with the block number (`VDO_NO_SPACE`
- * when the file system under a sparse file is full).
+ * `fua` write is a write followed by fdatasync; whoever asks while one fdatasync runs shares the next. Errors of the system
+ * become `VDO_IO` with the block number (`VDO_NO_SPACE` when the file system under a sparse file is full).
+ *
+ * After a failed fdatasync every later flush fails: Linux drops the pages it could not write, so a later success would lie.
+ * Open the device anew to go on. A block device is opened for exclusive use when it is opened for writing.
  */
-import { fdatasync, read as readCallback, write as writeCallback, writev as writevCallback } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
-import { VdoError } from "@vdo/base";
+import { constants, fdatasync, read as readCallback, write as writeCallback, writev as writevCallback } from "node:fs";
+import { type FileHandle, open, stat } from "node:fs/promises";
+import { isVdoError, VdoError } from "@vdo/base";
 import { type BlockDevice, checkRange, type WriteOptions } from "./block-device.ts";
+import { sizeOf } from "./file-size.ts";
 
 /** Linux takes at most this many buffers in one pwritev. */
 const IOV_MAX = 1024;
@@ -20,6 +24,17 @@ export interface FileDeviceOptions {
   readOnly?: boolean;
 }
 
+/** A write that was counted as in flight. */
+interface EnteredWrite {
+  start: number;
+  source: Uint8Array;
+  options: WriteOptions | undefined;
+  resolve: () => void;
+  reject: (error: unknown) => void;
+}
+
+type SyncDone = (error: NodeJS.ErrnoException | null) => void;
+
 export class FileDevice implements BlockDevice {
   readonly blockSize: number;
   readonly blockCount: number;
@@ -27,6 +42,9 @@ export class FileDevice implements BlockDevice {
   readonly path: string;
   readonly #handle: FileHandle;
   #inFlight = 0;
+  #syncing: SyncDone[] | undefined;
+  #syncNext: SyncDone[] = [];
+  #syncError: NodeJS.ErrnoException | null = null;
   #closing: (() => void) | undefined;
   #closed: Promise<void> | undefined;
 
@@ -38,10 +56,19 @@ export class FileDevice implements BlockDevice {
     this.blockCount = Math.floor(byteLength / options.blockSize);
   }
 
-  /** Opens an existing file or block device; its size is taken now. Throws `VDO_IO` (operation `open`). */
+  /**
+   * Opens an existing file or block device; its size is taken now. Throws `VDO_IO` (operation `open`), and
+   * `VDO_BAD_ARGUMENT` for a block size that is none, or something that is neither file nor block device.
+   */
   static async open({ path, blockSize = 4096, readOnly = false }: FileDeviceOptions): Promise<FileDevice> {
+    if (!(blockSize >= 512 && blockSize <= 65536 && Number.isInteger(Math.log2(blockSize)))) {
+      throw new VdoError("VDO_BAD_ARGUMENT", `a block size of ${blockSize} is not a power of two from 512 to 65536`, {
+        argument: "blockSize",
+        value: blockSize,
+      });
+    }
     try {
-      const handle = await open(path, readOnly ? "r" : "r+");
+      const handle = await openForBlocks(path, readOnly);
       try {
         const byteLength = await sizeOf(handle);
         return new FileDevice(handle, { path, blockSize, readOnly }, byteLength);
@@ -50,12 +77,11 @@ export class FileDevice implements BlockDevice {
         throw error;
       }
     } catch (error) {
-      throw new VdoError(
-        "VDO_IO",
-        `cannot open ${path}: ${(error as Error).message}`,
-        { operation: "open", block: 0 },
-        error,
-      );
+      if (isVdoError(error)) throw error;
+      const busy = (error as NodeJS.ErrnoException).code === "EBUSY";
+      const next = busy ? ": it is mounted or used by another program, which has to let it go first" : "";
+      const text = `cannot open ${path}: ${(error as Error).message}${next}`;
+      throw new VdoError("VDO_IO", text, { operation: "open", block: 0 }, error);
     }
   }
 
@@ -102,22 +128,26 @@ export class FileDevice implements BlockDevice {
   write(start: number, source: Uint8Array, options?: WriteOptions): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#enter(start, source.length, true);
-      const position = start * this.blockSize;
-      let done = 0;
-      const step = (error: NodeJS.ErrnoException | null, count: number): void => {
-        if (error !== null) {
-          this.#leave();
-          reject(this.#failure("write", start + Math.floor(done / this.blockSize), error));
-          return;
-        }
-        done += count;
-        if (done < source.length) {
-          writeCallback(this.#handle.fd, source, done, source.length - done, position + done, step);
-        } else this.#finishWrite(start, options, resolve, reject);
-      };
-      if (source.length === 0) this.#finishWrite(start, options, resolve, reject);
-      else writeCallback(this.#handle.fd, source, 0, source.length, position, step);
+      this.#writeBytes({ start, source, options, resolve, reject });
     });
+  }
+
+  #writeBytes({ start, source, options, resolve, reject }: EnteredWrite): void {
+    const position = start * this.blockSize;
+    let done = 0;
+    const step = (error: NodeJS.ErrnoException | null, count: number): void => {
+      if (error !== null) {
+        this.#leave();
+        reject(this.#failure("write", start + Math.floor(done / this.blockSize), error));
+        return;
+      }
+      done += count;
+      if (done < source.length) {
+        writeCallback(this.#handle.fd, source, done, source.length - done, position + done, step);
+      } else this.#finishWrite(start, options, resolve, reject);
+    };
+    if (source.length === 0) this.#finishWrite(start, options, resolve, reject);
+    else writeCallback(this.#handle.fd, source, 0, source.length, position, step);
   }
 
   #finishWrite(
@@ -131,11 +161,31 @@ export class FileDevice implements BlockDevice {
       resolve();
       return;
     }
-    fdatasync(this.#handle.fd, (error) => {
+    this.#sync((error) => {
       this.#leave();
       if (error === null) resolve();
       else reject(this.#failure("flush", start, error));
     });
+  }
+
+  /** One fdatasync at a time; those who ask meanwhile share the next, which covers all that was written before it. */
+  #sync(done: SyncDone): void {
+    if (this.#syncing !== undefined) this.#syncNext.push(done);
+    else this.#startSync([done]);
+  }
+
+  #startSync(waiting: SyncDone[]): void {
+    this.#syncing = waiting;
+    const ended = (error: NodeJS.ErrnoException | null): void => {
+      this.#syncError ??= error;
+      const next = this.#syncNext;
+      this.#syncing = undefined;
+      this.#syncNext = [];
+      if (next.length > 0) this.#startSync(next);
+      for (const done of waiting) done(this.#syncError);
+    };
+    if (this.#syncError === null) fdatasync(this.#handle.fd, ended);
+    else queueMicrotask(() => ended(null));
   }
 
   async writeVector(start: number, sources: readonly Uint8Array[], options?: WriteOptions): Promise<void> {
@@ -164,9 +214,8 @@ export class FileDevice implements BlockDevice {
           return;
         }
         // A short write: send the rest as one buffer.
-        const rest = Buffer.concat(sources).subarray(count - (count % this.blockSize));
-        this.#leave();
-        this.write(start + Math.floor(count / this.blockSize), rest, options).then(resolve, reject);
+        const source = Buffer.concat(sources).subarray(count - (count % this.blockSize));
+        this.#writeBytes({ start: start + Math.floor(count / this.blockSize), source, options, resolve, reject });
       });
     });
   }
@@ -179,7 +228,7 @@ export class FileDevice implements BlockDevice {
         resolve();
         return;
       }
-      fdatasync(this.#handle.fd, (error) => {
+      this.#sync((error) => {
         this.#leave();
         if (error === null) resolve();
         else reject(this.#failure("flush", 0, error));
@@ -217,30 +266,16 @@ export class FileDevice implements BlockDevice {
   }
 }
 
-/** Size in bytes of a regular file or a block device (whose `stat` size is 0: its end is found by reading). */
-async function sizeOf(handle: FileHandle): Promise<number> {
-  const stat = await handle.stat();
-  if (!stat.isBlockDevice()) return stat.size;
-  // The largest offset at which a byte can be read, by doubling and bisecting: works for every block device without ioctl.
-  const probe = Buffer.alloc(1);
-  const readable = async (offset: number): Promise<boolean> => {
-    try {
-      return (await handle.read(probe, 0, 1, offset)).bytesRead === 1;
-    } catch {
-      return false;
-    }
-  };
-  if (!(await readable(0))) return 0;
-  let low = 0;
-  let high = 512;
-  while (await readable(high)) {
-    low = high;
-    high *= 2;
+/** Opens what can hold blocks. On Linux, O_EXCL on a block device refuses one that is mounted or claimed, and claims it. */
+async function openForBlocks(path: string, readOnly: boolean): Promise<FileHandle> {
+  const found = await stat(path);
+  if (!found.isFile() && !found.isBlockDevice()) {
+    throw new VdoError("VDO_BAD_ARGUMENT", `${path} is neither a regular file nor a block device`, {
+      argument: "path",
+      value: path,
+    });
   }
-  while (high - low > 1) {
-    const middle = low + Math.floor((high - low) / 2);
-    if (await readable(middle)) low = middle;
-    else high = middle;
-  }
-  return low + 1;
+  if (readOnly) return open(path, constants.O_RDONLY);
+  const exclusive = found.isBlockDevice() && process.platform === "linux" ? constants.O_EXCL : 0;
+  return open(path, constants.O_RDWR | exclusive);
 }

@@ -13,19 +13,23 @@ export class SliceDevice implements BlockDevice {
   readonly blockSize: number;
   readonly blockCount: number;
   readonly readOnly: boolean;
+  readonly discard?: (start: number, count: number, options?: WriteOptions) => Promise<void>;
+  readonly writeZeroes?: (start: number, count: number, options?: ZeroOptions) => Promise<void>;
+  readonly extents?: (start: number, count: number) => Promise<Extent[]>;
   readonly #base: BlockDevice;
   readonly #start: number;
+  #inFlight = 0;
+  #closed: Promise<void> | undefined;
+  #onIdle: (() => void) | undefined;
 
+  /** Throws `VDO_OUT_OF_RANGE` when `blockCount` blocks from `start` do not lie inside `base`. */
   constructor(base: BlockDevice, { start, blockCount }: { start: number; blockCount: number }) {
-    if (!Number.isSafeInteger(start) || start < 0 || start + blockCount > base.blockCount) {
+    const isCount = Number.isSafeInteger(start) && Number.isSafeInteger(blockCount);
+    if (!isCount || start < 0 || blockCount < 0 || start + blockCount > base.blockCount) {
       throw new VdoError(
         "VDO_OUT_OF_RANGE",
         `a slice of ${blockCount} blocks at ${start} does not fit in ${base.blockCount}`,
-        {
-          start,
-          count: blockCount,
-          blockCount: base.blockCount,
-        },
+        { start, count: blockCount, blockCount: base.blockCount },
       );
     }
     this.#base = base;
@@ -33,46 +37,96 @@ export class SliceDevice implements BlockDevice {
     this.blockCount = blockCount;
     this.blockSize = base.blockSize;
     this.readOnly = base.readOnly ?? false;
+    // The slice can what the other device can, and no more: who asks for cheap zeroing gets a true answer.
+    if (base.discard !== undefined) this.discard = (at, count, options) => this.#discard(at, count, options);
+    if (base.writeZeroes !== undefined) this.writeZeroes = (at, count, options) => this.#zero(at, count, options);
+    if (base.extents !== undefined) this.extents = (at, count) => this.#extents(at, count);
+  }
+
+  #enter(start: number, byteLength: number, changes: boolean): void {
+    if (this.#closed !== undefined) throw new VdoError("VDO_CLOSED", "the slice was closed", { object: "slice" });
+    if (changes && this.readOnly) throw new VdoError("VDO_READ_ONLY", "the slice is read-only", { object: "slice" });
+    checkRange(this, start, byteLength);
+    this.#inFlight++;
+  }
+
+  #leave(): void {
+    this.#inFlight--;
+    if (this.#inFlight === 0) this.#onIdle?.();
   }
 
   async read(start: number, target: Uint8Array): Promise<void> {
-    checkRange(this, start, target.length);
-    return this.#base.read(this.#start + start, target);
+    this.#enter(start, target.length, false);
+    try {
+      await this.#base.read(this.#start + start, target);
+    } finally {
+      this.#leave();
+    }
   }
 
   async write(start: number, source: Uint8Array, options?: WriteOptions): Promise<void> {
-    checkRange(this, start, source.length);
-    return this.#base.write(this.#start + start, source, options);
+    this.#enter(start, source.length, true);
+    try {
+      await this.#base.write(this.#start + start, source, options);
+    } finally {
+      this.#leave();
+    }
   }
 
   async writeVector(start: number, sources: readonly Uint8Array[], options?: WriteOptions): Promise<void> {
     let length = 0;
     for (const source of sources) length += source.length;
-    checkRange(this, start, length);
-    return writeVector(this.#base, this.#start + start, sources, options);
+    this.#enter(start, length, true);
+    try {
+      await writeVector(this.#base, this.#start + start, sources, options);
+    } finally {
+      this.#leave();
+    }
   }
 
-  flush(): Promise<void> {
-    return this.#base.flush();
+  async flush(): Promise<void> {
+    this.#enter(0, 0, false);
+    try {
+      await this.#base.flush();
+    } finally {
+      this.#leave();
+    }
   }
 
-  async discard(start: number, count: number, options?: WriteOptions): Promise<void> {
-    checkRange(this, start, count * this.blockSize);
-    await this.#base.discard?.(this.#start + start, count, options);
+  async #discard(start: number, count: number, options: WriteOptions | undefined): Promise<void> {
+    this.#enter(start, count * this.blockSize, true);
+    try {
+      await this.#base.discard?.(this.#start + start, count, options);
+    } finally {
+      this.#leave();
+    }
   }
 
-  async extents(start: number, count: number): Promise<Extent[]> {
-    checkRange(this, start, count * this.blockSize);
-    if (this.#base.extents === undefined) return [{ count, hole: false, zero: false }];
-    return this.#base.extents(this.#start + start, count);
+  async #zero(start: number, count: number, options: ZeroOptions | undefined): Promise<void> {
+    this.#enter(start, count * this.blockSize, true);
+    try {
+      await zeroBlocks(this.#base, this.#start + start, count, options);
+    } finally {
+      this.#leave();
+    }
   }
 
-  async writeZeroes(start: number, count: number, options?: ZeroOptions): Promise<void> {
-    checkRange(this, start, count * this.blockSize);
-    return zeroBlocks(this.#base, this.#start + start, count, options);
+  async #extents(start: number, count: number): Promise<Extent[]> {
+    this.#enter(start, count * this.blockSize, false);
+    try {
+      return (await this.#base.extents?.(this.#start + start, count)) ?? [];
+    } finally {
+      this.#leave();
+    }
   }
 
-  async close(): Promise<void> {}
+  close(): Promise<void> {
+    this.#closed ??= new Promise((resolve) => {
+      if (this.#inFlight === 0) resolve();
+      else this.#onIdle = resolve;
+    });
+    return this.#closed;
+  }
 }
 
 const ZEROES = new Uint8Array(1 << 20);
