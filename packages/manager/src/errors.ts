@@ -1,0 +1,80 @@
+/**
+ * Errors of the commands, and the exit status that each class has.
+ *
+ * The classes and numbers are those of the legacy manager, so that scripts which look at `$?` go on working: 1 unspecific,
+ * 2 option parsing (raised by the command line, never here), 4 internal inconsistency, 5 wrong state, 6 the system failed,
+ * 7 user error.
+ */
+import { type ErrorCode, errorMessage, VdoError } from "@vdo/base";
+
+declare module "@vdo/base" {
+  interface ErrorData {
+    /** A command failed without a more specific class. Exit status 1. */
+    VDO_COMMAND_FAILED: { subject: string };
+    /** The configuration holds something that no version of the manager writes. Exit status 4. */
+    VDO_INCONSISTENT: { subject: string };
+    /** The volume or the configuration is not in the state that the command needs. Exit status 5. */
+    VDO_WRONG_STATE: { subject: string };
+    /** A program or facility of the system failed or is missing. Exit status 6. */
+    VDO_SYSTEM: { subject: string };
+    /** The user asked for something impossible or not allowed. Exit status 7. */
+    VDO_USER: { subject: string };
+  }
+}
+
+/** Exit statuses by error code; every code that is not listed is status 1. */
+const STATUS_BY_CODE: { readonly [code in ErrorCode]?: number } = {
+  VDO_INCONSISTENT: 4,
+  VDO_WRONG_STATE: 5,
+  VDO_SYSTEM: 6,
+  VDO_USER: 7,
+};
+
+/** Class of an exit status that another process reported; the reverse of {@link exitStatus}. */
+const CODE_BY_STATUS: { readonly [status: number]: CommandErrorCode } = {
+  4: "VDO_INCONSISTENT",
+  5: "VDO_WRONG_STATE",
+  6: "VDO_SYSTEM",
+  7: "VDO_USER",
+};
+
+export type CommandErrorCode =
+  | "VDO_COMMAND_FAILED"
+  | "VDO_INCONSISTENT"
+  | "VDO_WRONG_STATE"
+  | "VDO_SYSTEM"
+  | "VDO_USER";
+
+/** Exit status of a failed command: 1, 4, 5, 6 or 7. */
+export function exitStatus(error: unknown): number {
+  const code = (error as { code?: unknown }).code;
+  return typeof code === "string" ? (STATUS_BY_CODE[code as ErrorCode] ?? 1) : 1;
+}
+
+/** An error of class `code` about `subject` (a volume's name, a path). */
+export function commandError(code: CommandErrorCode, message: string, subject = "", cause?: unknown): VdoError {
+  return new VdoError(code, message, { subject }, cause);
+}
+
+/** The error behind a status number and a text received from a daemon. */
+export function errorFromStatus(status: number, message: string, subject: string): VdoError {
+  return commandError(CODE_BY_STATUS[status] ?? "VDO_COMMAND_FAILED", message, subject);
+}
+
+/** `errno` name of a system error, if it is one: `ENOENT`, `EACCES`, … */
+export function errnoOf(error: unknown): string | undefined {
+  const code = (error as { code?: unknown } | undefined)?.code;
+  if (typeof code === "string" && /^E[A-Z0-9]+$/.test(code)) return code;
+  const cause = (error as { cause?: unknown } | undefined)?.cause;
+  return cause === undefined ? undefined : errnoOf(cause);
+}
+
+/** What a user is told when `path` may not be used: names the object and the next step. */
+export function accessError(error: unknown, path: string, command: string): VdoError {
+  const errno = errnoOf(error);
+  if (errno === "EACCES" || errno === "EPERM") {
+    const text = `Permission denied: ${path}; you must be root, or have access to it, to use the "${command}" command`;
+    return commandError("VDO_USER", text, path, error);
+  }
+  return commandError("VDO_USER", errorMessage(error), path, error);
+}
