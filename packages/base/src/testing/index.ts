@@ -1,0 +1,1 @@
+export { type LawRunner, layoutLaws, layoutTable } from "./layout-laws.ts";
