@@ -17,7 +17,7 @@ import {
   VOLUME_LISTS_MIN,
   ZONE_MEMORY_UNIT,
 } from "./constants.ts";
-import { expectedBits } from "./delta/delta-code.ts";
+import { deltaCode, expectedBits } from "./delta/delta-code.ts";
 import "./errors.ts";
 
 /** A geometry given directly. Production indexes use `memory` and `sparse` instead; small ones are for tests. */
@@ -162,9 +162,14 @@ function subIndexGeometry(tag: "m" | "d" | "s", recordsPerChapter: number, chapt
   // Room for entries of expired chapters that no look-up has removed yet.
   const invalidChapters = Math.max(Math.floor(chapterCount / 256), 2);
   const chapters = chapterCount + invalidChapters;
+  if (recordsPerChapter < 1) throw bad("sample rate", chapterCount, "smaller: a chapter would have no hooks");
   const meanDelta = Math.floor((listCount * 2 ** addressBits) / (recordsPerChapter * chapters));
   const chapterSizeBits = expectedBits(recordsPerChapter, meanDelta, chapterBits);
   const expectedBytes = Math.floor((chapterSizeBits * chapters) / 8);
+  // Widest field that is read with one load, and a code that fits in 32 bits with its position in a byte.
+  if (deltaCode(meanDelta).minBits > 24) {
+    throw bad("records per chapter", recordsPerChapter, "more, for this many chapters and this sample rate");
+  }
   const zoneMemory = roundUp(Math.floor((expectedBytes * 106) / 100), ZONE_MEMORY_UNIT);
   const zoneBitsMax = (zoneMemory - Math.floor(expectedBytes / 20)) * 8;
   return {

@@ -16,9 +16,9 @@ function word(name: Uint8Array, at: number): number {
   );
 }
 
-/** Address in the volume index, of `addressBits` (at most 31) bits. */
+/** Address in the volume index, of `addressBits` (at most 30) bits. */
 export function volumeAddress(name: Uint8Array, addressBits: number): number {
-  return word(name, 4) & (2 ** addressBits - 1);
+  return word(name, 4) & ((1 << addressBits) - 1);
 }
 
 /** List of the volume index: ⌊VI / 2^20⌋ mod `listCount`. */
@@ -30,15 +30,15 @@ export function volumeList(name: Uint8Array, addressBits: number, listCount: num
   return modulo(word(name, 0) * 2 ** (32 - addressBits) + (low >>> addressBits), listCount);
 }
 
-/** List of a chapter's index: `listBits` (at most 16) bits above the address. */
-export function chapterList(name: Uint8Array, addressBits: number, listBits: number): number {
-  const high = ((name[8] as number) << 8) | (name[9] as number);
-  return ((word(name, 10) >>> addressBits) | (high << (32 - addressBits))) & (2 ** listBits - 1);
+/** List of a chapter's index: `listBits` (at most 16) bits above the address. The name is at byte `at` of `name`. */
+export function chapterList(name: Uint8Array, addressBits: number, listBits: number, at = 0): number {
+  const high = ((name[at + 8] as number) << 8) | (name[at + 9] as number);
+  return ((word(name, at + 10) >>> addressBits) | (high << (32 - addressBits))) & ((1 << listBits) - 1);
 }
 
-/** Address in a chapter's index, of `addressBits` (at most 31) bits. */
-export function chapterAddress(name: Uint8Array, addressBits: number): number {
-  return word(name, 10) & (2 ** addressBits - 1);
+/** Address in a chapter's index, of `addressBits` (at most 30) bits. The name is at byte `at` of `name`. */
+export function chapterAddress(name: Uint8Array, addressBits: number, at = 0): number {
+  return word(name, at + 10) & ((1 << addressBits) - 1);
 }
 
 /** The low 32 bits of CI, from which hash slots are taken. */

@@ -39,7 +39,13 @@ describe("an index of a tiny geometry", () => {
     const before = index.statistics();
     await index.close();
     const messages: string[] = [];
-    const loaded = await UdsIndex.open({ ...TINY, device, create: "never", rebuild: false, log: (m) => messages.push(m) });
+    const loaded = await UdsIndex.open({
+      ...TINY,
+      device,
+      create: "never",
+      rebuild: false,
+      log: (m) => messages.push(m),
+    });
     expect(loaded.statistics().entriesIndexed).toBe(before.entriesIndexed);
     const found = await loaded.queryBatch(names);
     expect(found.foundCount).toBe(1500);

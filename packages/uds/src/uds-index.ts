@@ -269,11 +269,11 @@ export class UdsIndex {
     return this.#change(async () => {
       if (this.#state !== "open") throw this.#refusal();
       const engine = this.#engine as IndexEngine;
-      await engine.hold();
+      await engine.gates.hold();
       try {
         await this.#save();
       } finally {
-        engine.release();
+        engine.gates.release();
       }
     });
   }
@@ -289,7 +289,7 @@ export class UdsIndex {
   suspend({ save = true }: { save?: boolean } = {}): Promise<void> {
     return this.#change(async () => {
       if (this.#state !== "open") throw this.#refusal();
-      await (this.#engine as IndexEngine).hold();
+      await (this.#engine as IndexEngine).gates.hold();
       if (save) await this.#save();
       if (this.#state === "open") this.#state = "suspended";
     });
@@ -299,7 +299,7 @@ export class UdsIndex {
     return this.#change(async () => {
       if (this.#state !== "suspended") return;
       this.#state = "open";
-      (this.#engine as IndexEngine).release();
+      (this.#engine as IndexEngine).gates.release();
     });
   }
 
@@ -327,12 +327,12 @@ export class UdsIndex {
     const wasServing = this.#state === "open" || this.#state === "disabled";
     try {
       if (engine !== undefined && wasServing) {
-        await engine.hold();
+        await engine.gates.hold();
         if (save) await this.#save();
       }
     } finally {
       this.#state = "closed";
-      engine?.refuseQueued(this.#refusal());
+      engine?.gates.refuseQueued(this.#refusal());
       this.#final = this.statistics();
       this.#engine = undefined;
       this.#store = undefined;

@@ -6,7 +6,7 @@
  * address has the plain entry, later ones have collision entries behind it, the newest first.
  */
 import { viewOf } from "@vdo/base";
-import { CHAPTER_MEAN_DELTA, COLLISION_BITS, LIST_BITS_MAX } from "../constants.ts";
+import { CHAPTER_MEAN_DELTA, COLLISION_BITS, LIST_BITS_MAX, RECORD_BYTES } from "../constants.ts";
 import { getBits, setBits } from "../delta/bits.ts";
 import { codeBits, type DeltaCode, deltaCode } from "../delta/delta-code.ts";
 import { DeltaSegment } from "../delta/delta-segment.ts";
@@ -53,9 +53,10 @@ export class ChapterPacker {
     this.#oversized.clear();
     this.droppedCount = 0;
     firsts.fill(0);
-    for (let i = 0; i < chapter.size; i++) {
+    const { records, size } = chapter;
+    for (let i = 0, at = 0; i < size; i++, at += RECORD_BYTES) {
       if (chapter.isRemoved(i)) continue;
-      const list = chapterList(chapter.nameOf(i), chapterAddressBits, chapterListBits);
+      const list = chapterList(records, chapterAddressBits, chapterListBits, at);
       firsts[list + 1] = (firsts[list + 1] as number) + 1;
     }
     for (let list = 0; list < listsPerChapter; list++) {
@@ -63,13 +64,12 @@ export class ChapterPacker {
     }
     const next = this.#sizes;
     next.set(firsts.subarray(0, listsPerChapter));
-    for (let i = 0; i < chapter.size; i++) {
+    for (let i = 0, at = 0; i < size; i++, at += RECORD_BYTES) {
       if (chapter.isRemoved(i)) continue;
-      const name = chapter.nameOf(i);
-      const list = chapterList(name, chapterAddressBits, chapterListBits);
-      const at = next[list] as number;
-      next[list] = at + 1;
-      this.#keys[at] = chapterAddress(name, chapterAddressBits) * POSITIONS + i;
+      const list = chapterList(records, chapterAddressBits, chapterListBits, at);
+      const place = next[list] as number;
+      next[list] = place + 1;
+      this.#keys[place] = chapterAddress(records, chapterAddressBits, at) * POSITIONS + i;
     }
   }
 

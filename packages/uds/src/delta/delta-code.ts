@@ -15,7 +15,7 @@ export interface DeltaCode {
 
 /** The constants for a mean delta of 1 to 2^32: the increment is ln 2 times the mean, as an integer fraction. */
 export function deltaCode(meanDelta: number): DeltaCode {
-  const increment = Number((836158n * BigInt(meanDelta) + 603160n) / 1206321n);
+  const increment = Math.floor((836158 * meanDelta + 603160) / 1206321);
   const minBits = bitsFor(increment + 1);
   return { increment, minBits, minKeys: 2 ** minBits - increment };
 }

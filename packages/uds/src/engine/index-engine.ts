@@ -2,18 +2,8 @@
  * Answers requests: the volume index names a chapter, the chapter's record says yes or no (Linux 6.12, index).
  *
  * Everything happens in the thread of the caller. A request is answered at once unless a page has to be read; then it is
- * parked in the page's queue and run again from the start when the page is here. Requests pass through these gates:
- *
- *     submit ─▶ [queue, while held or stalled] ─▶ lane free? ─▶ execute ─▶ done
- *                                                  │ no          │ page missing
- *                                                  ▼             ▼
- *                                            behind the one   parked ─▶ resumed ─▶ [retry queue, while stalled] ─▶ execute
- *                                            parked in its lane
- *
- * - A lane is a class of names; while one of its requests is parked, later ones of the lane line up behind it. So requests
- *   of one name keep their order.
- * - Stalled: the next chapter is full before the last one is written, or a sparse chapter is being read.
- * - Held: a save or a close waits for everything under way; new requests queue up.
+ * parked in the page's queue and run again from the start when the page is here ({@link RequestGates}). A full chapter
+ * is written while the next one fills.
  */
 import { VdoError } from "@vdo/base";
 import { ChapterWriter } from "../chapter/chapter-writer.ts";
@@ -33,11 +23,9 @@ import { RecordLocation, UdsOperation, type UdsRequest } from "../request.ts";
 import { RequestCounters } from "../statistics.ts";
 import { VolumeIndex } from "../volume-index.ts";
 import { PageCache } from "./page-cache.ts";
-import { RequestQueue } from "./request-queue.ts";
+import { RequestGates } from "./request-gates.ts";
 import { SparseCache } from "./sparse-cache.ts";
 
-/** Lanes, a power of two: more than requests are usually parked. */
-const LANES = 4096;
 /** First word of the old and of the new value in {@link UdsRequest.words}. */
 const VALUE_WORD = 4;
 const OLD_VALUE_WORD = 8;
@@ -63,6 +51,7 @@ export class IndexEngine {
   readonly pageCache: PageCache;
   readonly sparseCache: SparseCache | undefined;
   readonly counters = new RequestCounters();
+  readonly gates: RequestGates;
   openChapter: OpenChapter;
   writingChapter: OpenChapter;
   newest = 0;
@@ -78,23 +67,19 @@ export class IndexEngine {
   readonly #geometry: IndexGeometry;
   readonly #cursor: ListCursor;
   readonly #writer: ChapterWriter;
-  readonly #queue = new RequestQueue();
-  readonly #retries = new RequestQueue();
-  readonly #lanes: (UdsRequest | undefined)[] = new Array(LANES).fill(undefined);
-  #parked = 0;
-  #running = false;
-  #held = false;
-  #stalled = false;
   #closePending = false;
   #writing: Promise<void> | undefined;
   #disabled: unknown;
-  #idleWaiter: (() => void) | undefined;
   /** Set while {@link findInChapter} uses the page cache. */
   #searcher: UdsRequest | undefined;
 
   constructor(options: IndexEngineOptions) {
     const { geometry, storage, volumeStart, nonce } = options;
     this.#options = options;
+    this.gates = new RequestGates(
+      (request) => this.#execute(request),
+      () => this.#writing === undefined,
+    );
     this.#geometry = geometry;
     this.volumeIndex = new VolumeIndex(geometry);
     this.pageMap = new PageMap(geometry);
@@ -109,7 +94,10 @@ export class IndexEngine {
       volumeStart,
       nonce,
       pageMap,
-      resume: (request) => this.#resume(request),
+      resume: (request) => {
+        if (this.#searcher === undefined) this.gates.resume(request);
+        else request.onDone(request);
+      },
       fail: (error) => this.#disable(error),
     });
     this.#writer = new ChapterWriter({
@@ -133,131 +121,10 @@ export class IndexEngine {
     this.pageCache.install(pageNumber, page, this.pageMap.lowest(physical, index));
   }
 
-  // Gates ------------------------------------------------------------------------------------------------------------
-
   /** Takes a request. Never blocks; its `onDone` is called now or later. */
   submit(request: UdsRequest): void {
     request.searchChapter = -1;
-    if (this.#running || this.#held || this.#stalled || this.#queue.length > 0) {
-      this.#queue.push(request);
-      return;
-    }
-    this.#running = true;
-    try {
-      this.#start(request);
-    } finally {
-      this.#running = false;
-    }
-    if (this.#queue.length > 0) this.#drain();
-  }
-
-  /** Runs what has queued up, as far as the gates are open. */
-  #drain(): void {
-    if (this.#running) return;
-    this.#running = true;
-    try {
-      for (;;) {
-        if (this.#stalled) return;
-        const retry = this.#retries.shift();
-        if (retry !== undefined) {
-          this.#rerun(retry);
-          continue;
-        }
-        if (this.#held) break;
-        const request = this.#queue.shift();
-        if (request === undefined) break;
-        this.#start(request);
-      }
-    } finally {
-      this.#running = false;
-    }
-    this.#checkIdle();
-  }
-
-  #laneOf(request: UdsRequest): number {
-    return (((request.name[0] as number) << 8) | (request.name[1] as number)) & (LANES - 1);
-  }
-
-  #start(request: UdsRequest): void {
-    if (this.#parked > 0) {
-      let ahead = this.#lanes[this.#laneOf(request)];
-      if (ahead !== undefined) {
-        while (ahead.laneNext !== undefined) ahead = ahead.laneNext;
-        ahead.laneNext = request;
-        return;
-      }
-    }
-    if (this.#execute(request)) {
-      request.onDone(request);
-      return;
-    }
-    request.laneNext = undefined;
-    this.#lanes[this.#laneOf(request)] = request;
-    this.#parked++;
-  }
-
-  /** A parked request can go on. */
-  #resume(request: UdsRequest): void {
-    if (this.#searcher !== undefined) {
-      request.onDone(request);
-      return;
-    }
-    this.#retries.push(request);
-    this.#drain();
-  }
-
-  #rerun(first: UdsRequest): void {
-    let request: UdsRequest | undefined = first;
-    while (request !== undefined && this.#execute(request)) {
-      const lane = this.#laneOf(request);
-      const following: UdsRequest | undefined = request.laneNext;
-      request.laneNext = undefined;
-      this.#lanes[lane] = following;
-      if (following === undefined) this.#parked--;
-      request.onDone(request);
-      if (following !== undefined && this.#stalled) {
-        this.#retries.push(following);
-        return;
-      }
-      request = following;
-    }
-  }
-
-  /** Resolves when no request is under way and no chapter is being written. New requests wait until {@link release}. */
-  async hold(): Promise<void> {
-    this.#held = true;
-    while (!this.#isIdle) {
-      await new Promise<void>((resolve) => {
-        this.#idleWaiter = resolve;
-        this.#checkIdle();
-      });
-    }
-  }
-
-  /** Lets queued and new requests run. */
-  release(): void {
-    this.#held = false;
-    this.#drain();
-  }
-
-  get #isIdle(): boolean {
-    return this.#parked === 0 && this.#retries.length === 0 && !this.#stalled && this.#writing === undefined;
-  }
-
-  #checkIdle(): void {
-    if (this.#idleWaiter === undefined || !this.#isIdle) return;
-    const waiter = this.#idleWaiter;
-    this.#idleWaiter = undefined;
-    waiter();
-  }
-
-  /** Answers every queued request with `error`; called after {@link hold}, when the index will not run again. */
-  refuseQueued(error: unknown): void {
-    for (let request = this.#queue.shift(); request !== undefined; request = this.#queue.shift()) {
-      request.found = false;
-      request.error = error;
-      request.onDone(request);
-    }
+    this.gates.submit(request);
   }
 
   #disable(error: unknown): void {
@@ -312,21 +179,15 @@ export class IndexEngine {
     if (chapter < 0 || !this.isSparse(chapter)) return true;
     if (cache.touch(chapter) || chapter < this.oldest) return true;
     const { storage, volumeStart, nonce } = this.#options;
-    this.#stalled = true;
+    this.gates.stall();
     cache.load(chapter, { oldest: this.oldest, storage, volumeStart, nonce }).then(
-      () => this.#triaged(request),
+      () => this.gates.unstall(request),
       (error: unknown) => {
         this.#disable(error);
-        this.#triaged(request);
+        this.gates.unstall(request);
       },
     );
     return false;
-  }
-
-  #triaged(request: UdsRequest): void {
-    this.#stalled = false;
-    this.#retries.push(request);
-    this.#drain();
   }
 
   #lookUp(request: UdsRequest): boolean {
@@ -489,7 +350,7 @@ export class IndexEngine {
   #chapterFull(): void {
     if (this.#writing === undefined) this.#closeChapter();
     else {
-      this.#stalled = true;
+      this.gates.stall();
       this.#closePending = true;
     }
   }
@@ -523,10 +384,9 @@ export class IndexEngine {
     this.droppedRecords += this.#writer.droppedCount;
     if (this.#closePending) {
       this.#closePending = false;
-      this.#stalled = false;
       if (this.#disabled === undefined) this.#closeChapter();
+      this.gates.unstall();
     }
-    this.#drain();
-    this.#checkIdle();
+    this.gates.checkIdle();
   }
 }
