@@ -1,1 +1,29 @@
-export {};
+export {
+  type FormatOptions,
+  type FormatReport,
+  type FormatResult,
+  findSignatures,
+  format,
+  type PlanOptions,
+  planFormat,
+  readVolumeInfo,
+  type Signature,
+  setVolumeUuid,
+  type VolumeInfo,
+} from "./admin/index.ts";
+export type { VolumeConfigReport, VolumeEvent, VolumeOptions, VolumeStatus } from "./admin/volume-options.ts";
+export { BlockCompressor, BlockHasher, HASH_BATCH_MAX } from "./compute/index.ts";
+export type { IndexState } from "./dedupe/index-manager.ts";
+export { type KernelStatus, kernelStatus, kernelStatusText } from "./errors.ts";
+export {
+  emptyStatistics,
+  kibibytes,
+  savingPercent,
+  statsMessage,
+  usedBlocks,
+  usePercent,
+  type VdoStatistics,
+  verboseLines,
+  writeAmplification,
+} from "./statistics/index.ts";
+export { VdoVolume } from "./volume.ts";

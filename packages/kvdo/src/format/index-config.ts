@@ -41,20 +41,25 @@ const SMALL: Readonly<Record<number, number>> = { 256: 0.25, 512: 0.5, 768: 0.75
 const REDUCED_SMALL = 1024;
 const REDUCED_LARGE = 4096;
 const GIB_MAX = 1024;
+const MEMORY_CHOICES = `0.25, 0.5, 0.75 or 1 to ${GIB_MAX} GiB`;
 
 function badMemory(value: number): never {
-  throw new VdoError(
-    "VDO_BAD_CONFIGURATION",
-    `index memory ${value} is unknown: 0.25, 0.5, 0.75 or a whole number of GiB from 1 to ${GIB_MAX}`,
-    { structure: "IndexConfig", field: "memory", expected: "0.25, 0.5, 0.75, 1 to 1024", actual: value },
-  );
+  throw new VdoError("VDO_BAD_CONFIGURATION", `IndexConfig: memory ${value} names no index: ${MEMORY_CHOICES}`, {
+    structure: "IndexConfig",
+    field: "memory",
+    expected: MEMORY_CHOICES,
+    actual: value,
+  });
 }
 
-/** The stored value for 0.25, 0.5, 0.75 or 1 to 1024 GiB. Throws `VDO_BAD_CONFIGURATION` for anything else. */
+/** The stored value for 0.25, 0.5, 0.75 or 1 to 1024 GiB. Throws `VDO_BAD_ARGUMENT` for anything else. */
 export function indexMemoryFromGib(gib: number): number {
   if (gib === 0.25 || gib === 0.5 || gib === 0.75) return -gib * 1024;
-  if (!Number.isInteger(gib) || gib < 1 || gib > GIB_MAX) badMemory(gib);
-  return gib;
+  if (Number.isInteger(gib) && gib >= 1 && gib <= GIB_MAX) return gib;
+  throw new VdoError("VDO_BAD_ARGUMENT", `index memory ${gib} is not possible: ${MEMORY_CHOICES}`, {
+    argument: "indexMemory",
+    value: gib,
+  });
 }
 
 /** Decodes a stored memory value. Throws `VDO_BAD_CONFIGURATION` for one that names no index. */

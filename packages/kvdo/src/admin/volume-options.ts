@@ -1,0 +1,60 @@
+/** What a volume is opened with, and what it reports of itself. */
+import type { Clock } from "@vdo/base";
+import type { IndexState } from "../dedupe/index-manager.ts";
+
+export type VolumeEvent =
+  | { type: "readOnly"; error: unknown }
+  | { type: "full" }
+  | { type: "index"; state: IndexState };
+
+export interface VolumeOptions {
+  /** Open without writing a byte to the storage. */
+  readOnly?: boolean;
+  /** Compress new data. Default true. */
+  compression?: boolean;
+  /** Open and use the deduplication index. Default true. */
+  deduplication?: boolean;
+  /** Pages of the block map cache, 4096 bytes each: at least 128. Default 32768. */
+  blockMapCacheBlocks?: number;
+  /** Age at which dirty block map pages are written: 1 to 22855, default 16380. */
+  maximumAge?: number;
+  /** 4096 (default), or 512 for clients that write sectors. */
+  logicalBlockSize?: 512 | 4096;
+  /** Largest discard that is treated as one, in blocks; longer ones pass over what is unmapped already. Default 1. */
+  maxDiscardBlocks?: number;
+  /** Logical blocks to grow to at this start; not less than the volume has. */
+  logicalBlocks?: number;
+  /** Requests of one block in flight at most: 1 to 2048, the default. */
+  dataVios?: number;
+  /** Number of this start, for the statistics. */
+  instance?: number;
+  clock?: Clock;
+  log?: (level: "info" | "warning" | "error", text: string) => void;
+  onChange?: (event: VolumeEvent) => void;
+}
+
+export interface VolumeStatus {
+  mode: "normal" | "recovering" | "read-only";
+  recovering: boolean;
+  indexState: IndexState;
+  compression: boolean;
+  /** Data and overhead, in blocks of 4096 bytes. */
+  usedBlocks: number;
+  totalBlocks: number;
+}
+
+export interface VolumeConfigReport {
+  physicalBlocks: number;
+  logicalBlocks: number;
+  slabBlocks: number;
+  /** GiB. */
+  indexMemory: number;
+  indexSparse: boolean;
+  uuid: Uint8Array;
+  nonce: bigint;
+  compression: boolean;
+  deduplication: boolean;
+  blockMapCacheBlocks: number;
+  maximumAge: number;
+  logicalBlockSize: number;
+}

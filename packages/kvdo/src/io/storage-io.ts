@@ -1,0 +1,115 @@
+/**
+ * All I/O to the storage, counted as the statistics count it (`spec` names of Linux 6.12, statistics version 36).
+ *
+ * - PBNs are translated by the geometry's bio offset here and nowhere else.
+ * - A "preflush" is a device flush that starts after the call; calls that wait for one share it.
+ * - Metadata failures put the volume into read-only mode; that is decided by the callers, who know what failed.
+ */
+import { type BlockDevice, writeVector } from "@vdo/block-device";
+import type { BioCounters, VdoStatistics } from "../statistics/index.ts";
+
+/** Which of the groups of counters an I/O belongs to. Journal and page cache I/O is also metadata I/O. */
+export const IO_DATA = 0;
+export const IO_META = 1;
+export const IO_JOURNAL = 2;
+export const IO_PAGE_CACHE = 3;
+
+export interface MetaWriteFlags {
+  preflush?: boolean;
+  fua?: boolean;
+}
+
+export class StorageIo {
+  readonly device: BlockDevice;
+  readonly #offset: number;
+  readonly #started: BioCounters[][];
+  readonly #completed: BioCounters[][];
+  /** The flush that has not started yet: everybody who asks until it starts shares it. */
+  #queuedFlush: Promise<void> | null = null;
+  #runningFlush: Promise<void> = Promise.resolve();
+
+  constructor(device: BlockDevice, bioOffset: number, statistics: VdoStatistics) {
+    this.device = device;
+    this.#offset = bioOffset;
+    const s = statistics;
+    this.#started = [[s.biosOut], [s.biosMeta], [s.biosMeta, s.biosJournal], [s.biosMeta, s.biosPageCache]];
+    this.#completed = [
+      [s.biosOutCompleted],
+      [s.biosMetaCompleted],
+      [s.biosMetaCompleted, s.biosJournalCompleted],
+      [s.biosMetaCompleted, s.biosPageCacheCompleted],
+    ];
+  }
+
+  /** Number of blocks of the storage, counted in PBNs. */
+  get pbnLimit(): number {
+    return this.device.blockCount + this.#offset;
+  }
+
+  #countFlush(groups: readonly BioCounters[]): void {
+    for (const bios of groups) {
+      bios.emptyFlush++;
+      bios.flush++;
+    }
+  }
+
+  /** A flush of the device that starts after this call, so it covers every write completed before. Uncounted. */
+  deviceFlush(): Promise<void> {
+    this.#queuedFlush ??= this.#runningFlush.then(() => {
+      this.#queuedFlush = null;
+      const flush = this.device.flush();
+      this.#runningFlush = flush.catch(() => undefined);
+      return flush;
+    });
+    return this.#queuedFlush;
+  }
+
+  /** An empty flush, counted in `group`. */
+  async flush(group: number): Promise<void> {
+    this.#countFlush(this.#started[group]!);
+    await this.deviceFlush();
+    this.#countFlush(this.#completed[group]!);
+  }
+
+  /** Counts `count` data reads or writes of one block each as started (or completed). */
+  countData(isWrite: boolean, count: number, done: boolean, fuaCount = 0): void {
+    const bios = (done ? this.#completed : this.#started)[IO_DATA]![0]!;
+    if (isWrite) bios.write += count;
+    else bios.read += count;
+    bios.fua += fuaCount;
+  }
+
+  /** Reads data blocks, uncounted (see {@link countData}). */
+  readData(pbn: number, target: Uint8Array): Promise<void> {
+    return this.device.read(pbn - this.#offset, target);
+  }
+
+  /** Writes data blocks to consecutive PBNs, uncounted (see {@link countData}). */
+  writeData(pbn: number, sources: readonly Uint8Array[]): Promise<void> {
+    return writeVector(this.device, pbn - this.#offset, sources);
+  }
+
+  /** Reads `target.length / 4096` blocks of metadata from `pbn`; counted as `bios` reads (default 1). */
+  async readMeta(group: number, pbn: number, target: Uint8Array, bios = 1): Promise<void> {
+    for (const counters of this.#started[group]!) counters.read += bios;
+    await this.device.read(pbn - this.#offset, target);
+    for (const counters of this.#completed[group]!) counters.read += bios;
+  }
+
+  /** Writes one or more blocks of metadata; counted as one write. `source` belongs to the device until it resolves. */
+  async writeMeta(group: number, pbn: number, source: Uint8Array, flags: MetaWriteFlags = {}): Promise<void> {
+    const preflush = flags.preflush === true;
+    const fua = flags.fua === true;
+    for (const bios of this.#started[group]!) {
+      bios.write++;
+      if (preflush) bios.flush++;
+      if (fua) bios.fua++;
+    }
+    if (preflush) await this.deviceFlush();
+    await this.device.write(pbn - this.#offset, source, fua ? { fua: true } : undefined);
+    for (const bios of this.#completed[group]!) {
+      bios.write++;
+      if (fua) bios.fua++;
+    }
+  }
+}
