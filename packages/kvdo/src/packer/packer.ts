@@ -63,12 +63,12 @@ export class Packer {
     return size >= COMPRESSED_BLOCK_DATA_SIZE - fullest.free ? null : fullest;
   }
 
-  /** Moves `bin` to its place in the order of free space. */
+  /** Moves `bin` to its place in the order of free space, behind those with as much. */
   #sort(bin: PackerBin): void {
     const bins = this.#bins;
     let at = bins.indexOf(bin);
     for (; at > 0 && (bins[at - 1] as PackerBin).free > bin.free; at--) bins[at] = bins[at - 1] as PackerBin;
-    for (; at < bins.length - 1 && (bins[at + 1] as PackerBin).free < bin.free; at++)
+    for (; at < bins.length - 1 && (bins[at + 1] as PackerBin).free <= bin.free; at++)
       bins[at] = bins[at + 1] as PackerBin;
     bins[at] = bin;
   }
