@@ -1,3 +1,5 @@
+export { NbdClient, type NbdClientOptions } from "./client/nbd-client.ts";
+export { type NbdAddress, parseNbdUri } from "./client/nbd-uri.ts";
 export { nbdErrorOf } from "./errors.ts";
 export { NBD_DEFAULT_PORT } from "./protocol/constants.ts";
 export { checkSocketPath, type ListenAddress, SOCKET_PATH_BYTES_MAX } from "./server/address.ts";
