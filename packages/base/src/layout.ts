@@ -8,7 +8,7 @@
  * - One field (`layout.at.field.get(view, base)`): for hot paths, nothing is allocated.
  * - 64-bit counts and block numbers are `number`s and are refused above 2^53 - 1; opaque 64-bit values (nonces) are `bigint`s.
  */
-import { invariant, VdoError } from "./errors.ts";
+import { invariant, isVdoError, VdoError } from "./errors.ts";
 
 /** How a value of type `T` is stored in a fixed number of bytes. */
 export interface Field<T> {
@@ -92,7 +92,13 @@ export function struct<F extends Record<string, AnyField>>(name: string, size: n
     at: placed as Struct<F>["at"],
     get(view, at) {
       const value: Record<string, unknown> = {};
-      for (const place of places) value[place.name] = (fields[place.name] as AnyField).get(view, at + place.offset);
+      for (const place of places) {
+        try {
+          value[place.name] = (fields[place.name] as AnyField).get(view, at + place.offset);
+        } catch (error) {
+          throw withPlace(error, name, place);
+        }
+      }
       return value as StructValue<F>;
     },
     set(view, at, value) {
@@ -117,6 +123,19 @@ export function struct<F extends Record<string, AnyField>>(name: string, size: n
     },
   };
   return layout;
+}
+
+/** What stands for the structure when a value does not know where it is. */
+const BARE_COUNT = "u64";
+
+/** Names structure and field in the refusal of a bare value; other errors, also of nested structures, have their place. */
+function withPlace(error: unknown, structure: string, { name }: FieldPlace): unknown {
+  if (!isVdoError(error, "VDO_CORRUPT") || error.data.structure !== BARE_COUNT) return error;
+  return new VdoError("VDO_CORRUPT", `${structure}.${name}: ${error.message}`, {
+    ...error.data,
+    structure,
+    field: name,
+  });
 }
 
 function refuseUnsafe(kind: string, value: number | bigint): never {
@@ -157,13 +176,13 @@ function unsigned32(littleEndian: boolean): Field<number> {
 export function getU64(view: DataView, at: number, littleEndian: boolean): number {
   const low = view.getUint32(littleEndian ? at : at + 4, littleEndian);
   const high = view.getUint32(littleEndian ? at + 4 : at, littleEndian);
-  if (high > 0x1fffff) refuseUnsafe("u64", (BigInt(high) << 32n) | BigInt(low));
+  if (high > 0x1fffff) refuseUnsafe(BARE_COUNT, (BigInt(high) << 32n) | BigInt(low));
   return high * 0x1_0000_0000 + low;
 }
 
 /** Writes a count of 0 to 2^53 - 1 as an unsigned 64-bit number. */
 export function setU64(view: DataView, at: number, value: number, littleEndian: boolean): void {
-  if (!Number.isSafeInteger(value) || value < 0) refuseUnsafe("u64", value);
+  if (!Number.isSafeInteger(value) || value < 0) refuseUnsafe(BARE_COUNT, value);
   view.setUint32(littleEndian ? at : at + 4, value >>> 0, littleEndian);
   view.setUint32(littleEndian ? at + 4 : at, Math.floor(value / 0x1_0000_0000), littleEndian);
 }

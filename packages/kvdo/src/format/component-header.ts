@@ -35,23 +35,26 @@ export function checkVersion(structure: string, actual: PackedVersion, expected:
 }
 
 /**
- * Checks id, then version, then size. `sizeMin` and `sizeMax` widen the size allowed; without them it is exact.
- * Throws `VDO_INCORRECT_COMPONENT` for another id, else `VDO_UNSUPPORTED_VERSION`.
+ * Checks the header at byte `at`: id, then version, then size. `sizeMin` and `sizeMax` widen the size allowed; without
+ * them it is exact. Throws `VDO_INCORRECT_COMPONENT` for another id, else `VDO_UNSUPPORTED_VERSION`.
  */
 export function checkHeader(
   structure: string,
-  actual: ComponentHeader,
+  { view, at }: { view: DataView; at: number },
   expected: ComponentHeader,
   range: { sizeMin?: number; sizeMax?: number } = {},
 ): void {
-  if (actual.id !== expected.id) {
-    refuse("VDO_INCORRECT_COMPONENT", { structure, field: "id", expected: expected.id, actual: actual.id });
+  // Field by field: damage may put a size there that no count can hold, and the id is judged first.
+  const id = componentHeader.at.id.get(view, at);
+  if (id !== expected.id) {
+    refuse("VDO_INCORRECT_COMPONENT", { structure, field: "id", expected: expected.id, actual: id });
   }
-  checkVersion(structure, actual.version, expected.version);
-  const sizeMin = range.sizeMin ?? expected.size;
-  const sizeMax = range.sizeMax ?? expected.size;
-  if (actual.size < sizeMin || actual.size > sizeMax) {
-    const wanted = sizeMin === sizeMax ? sizeMin : `${sizeMin} to ${sizeMax}`;
-    refuse("VDO_UNSUPPORTED_VERSION", { structure, field: "size", expected: wanted, actual: actual.size });
+  checkVersion(structure, componentHeader.at.version.get(view, at), expected.version);
+  const sizeMin = BigInt(range.sizeMin ?? expected.size);
+  const sizeMax = BigInt(range.sizeMax ?? expected.size);
+  const size = view.getBigUint64(at + componentHeader.at.size.offset, true);
+  if (size < sizeMin || size > sizeMax) {
+    const wanted = sizeMin === sizeMax ? Number(sizeMin) : `${sizeMin} to ${sizeMax}`;
+    refuse("VDO_UNSUPPORTED_VERSION", { structure, field: "size", expected: wanted, actual: Number(size) });
   }
 }

@@ -74,15 +74,13 @@ export function decodeGeometryBlock(block: Uint8Array): Geometry {
     );
   }
   const view = viewOf(block);
-  const header = geometryBlock.at.header.get(view, 0);
+  const headerAt = geometryBlock.at.header.offset;
   // A major version up to 4 is compared with 4.0, anything higher with 5.0 (Linux 6.12, geometry block).
-  const version = header.version.major <= 4 ? 4 : 5;
+  const major = componentHeader.at.version.get(view, headerAt).major;
+  const version = major <= 4 ? 4 : 5;
   const layout = layouts[version];
-  checkHeader(geometryBlock.name, header, {
-    id: GEOMETRY_ID,
-    version: { major: version, minor: 0 },
-    size: layout.size,
-  });
+  const expected = { id: GEOMETRY_ID, version: { major: version, minor: 0 }, size: layout.size };
+  checkHeader(geometryBlock.name, { view, at: headerAt }, expected);
   const stored = layout.at.checksum.get(view, 0);
   checkChecksum(geometryBlock.name, block.subarray(0, layout.size - 4), stored);
   const body = version === 4 ? { ...geometryBlock4.decode(block), bioOffset: 0 } : geometryBlock.decode(block);

@@ -63,8 +63,8 @@ test("slabs that leave no room for data, or are no power of two, are refused", (
   expect(() => computeSlabConfig(4, 3)).toThrow("dataBlocks");
 });
 
-test("thresholds keep their order for every journal size", () => {
-  for (let size = 2; size <= 300; size++) {
+test("thresholds keep their order for every journal size from 16 blocks", () => {
+  for (let size = 16; size <= 300; size++) {
     const thresholds = slabJournalThresholds(size);
     const { flushing, blocking, scrubbing } = thresholds;
     const deadline = slabJournalFlushingDeadline(thresholds);

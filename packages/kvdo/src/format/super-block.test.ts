@@ -1,6 +1,7 @@
 import { firstDifference, isVdoError } from "@vdo/base";
 import { expect, test } from "vitest";
 import { goldenBlock, goldenPlace } from "../../test/support/golden.ts";
+import { volumeChecksum } from "./checksum.ts";
 import { checkConfiguration } from "./configuration-check.ts";
 import { decodeGeometryBlock } from "./geometry-block.ts";
 import { findPartition, PARTITION } from "./layout-component.ts";
@@ -168,6 +169,14 @@ test("a device smaller than the volume is refused, a larger one is not", () => {
     actual: DEVICE_BLOCKS,
   });
   checkConfiguration(golden(), geometry, DEVICE_BLOCKS + 1);
+});
+
+test("a count that no number can hold is refused with its structure and field", () => {
+  const block = goldenBlock("super-block");
+  block.fill(0xff, 60, 68);
+  const checksum = volumeChecksum(block.subarray(0, 434));
+  new DataView(block.buffer).setUint32(434, checksum, true);
+  expectRefusal(() => decodeSuperBlock(block), "VDO_CORRUPT", { structure: "VolumeConfig", field: "logicalBlocks" });
 });
 
 test("too few bytes are refused", () => {

@@ -40,16 +40,19 @@ const CHECKSUM_AT = superBlock.at.checksum.offset;
 export function decodeSuperBlock(block: Uint8Array): SuperBlock {
   if (block.length < superBlock.size) superBlock.decode(block);
   const view = viewOf(block);
-  const header = superBlock.at.header.get(view, 0);
-  checkHeader(superBlock.name, header, SUPER_BLOCK_HEADER, { sizeMin: 4, sizeMax: SUPER_BLOCK_HEADER.size });
+  const headerOf = (component: keyof typeof superBlock.at) => ({ view, at: superBlock.at[component].offset });
+  checkHeader(superBlock.name, headerOf("header"), SUPER_BLOCK_HEADER, {
+    sizeMin: 4,
+    sizeMax: SUPER_BLOCK_HEADER.size,
+  });
   checkChecksum(superBlock.name, block.subarray(0, CHECKSUM_AT), superBlock.at.checksum.get(view, 0));
   checkVersion("Volume", superBlock.at.volumeVersion.get(view, 0), VOLUME_VERSION);
+  checkVersion(vdoComponent.name, vdoComponent.at.version.get(view, superBlock.at.vdo.offset), VDO_COMPONENT_VERSION);
+  checkHeader(layoutComponent.name, headerOf("layout"), LAYOUT_HEADER, { sizeMax: Number.MAX_SAFE_INTEGER });
+  checkHeader(recoveryJournalComponent.name, headerOf("recoveryJournal"), RECOVERY_JOURNAL_HEADER);
+  checkHeader(slabDepotComponent.name, headerOf("slabDepot"), SLAB_DEPOT_HEADER);
+  checkHeader(blockMapComponent.name, headerOf("blockMap"), BLOCK_MAP_HEADER);
   const value = superBlock.decode(block);
-  checkVersion(vdoComponent.name, value.vdo.version, VDO_COMPONENT_VERSION);
-  checkHeader(layoutComponent.name, value.layout.header, LAYOUT_HEADER, { sizeMax: Number.MAX_SAFE_INTEGER });
-  checkHeader(recoveryJournalComponent.name, value.recoveryJournal.header, RECOVERY_JOURNAL_HEADER);
-  checkHeader(slabDepotComponent.name, value.slabDepot.header, SLAB_DEPOT_HEADER);
-  checkHeader(blockMapComponent.name, value.blockMap.header, BLOCK_MAP_HEADER);
   checkFlatPages("flatPageOrigin", value.blockMap.flatPageOrigin, BLOCK_MAP_FLAT_PAGE_ORIGIN);
   checkFlatPages("flatPageCount", value.blockMap.flatPageCount, 0);
   return value;
