@@ -1,1 +1,62 @@
-export {};
+export { type Attachment, nbdUri } from "./attach/attachment.ts";
+export type { Selection } from "./commands/context.ts";
+export type { CreateOptions, GivenSettings } from "./commands/create.ts";
+export type { ImportOptions } from "./commands/import.ts";
+export { announceLaunch, readyLine, type StartOptions } from "./commands/start.ts";
+export type { StopOptions } from "./commands/stop.ts";
+export { CONFIGURATION_VERSION, Configuration } from "./config/configuration.ts";
+export { defaultSettings, type VolumeSettings } from "./config/volume-settings.ts";
+export { askIfRunning, controlRequest } from "./control/client.ts";
+export type { ControlReply, ControlRequest } from "./control/protocol.ts";
+export { Daemon, type DaemonOptions } from "./daemon/daemon.ts";
+export type { Exporter, ExportOptions, ExportServer } from "./daemon/exporter.ts";
+export type { Launcher, LaunchRequest, ReadyReport } from "./daemon/launcher.ts";
+export { nbdExporter } from "./daemon/nbd-exporter.ts";
+export { type ServeOptions, serve } from "./daemon/serve.ts";
+export { spawnLauncher } from "./daemon/spawn-launcher.ts";
+export { type DaemonState, readState, runningVolumes } from "./daemon/state.ts";
+export type {
+  Engine,
+  FormatFigures,
+  FormatRequest,
+  MemoryNeed,
+  OpenOptions,
+  StoredVolume,
+  VolumeHandle,
+  VolumeProperties,
+  VolumeStatistics,
+  VolumeStatus,
+} from "./engine.ts";
+export { commandError, exitStatus } from "./errors.ts";
+export { CommandLog, type CommandLogOptions } from "./host/command-log.ts";
+export { type ClientEnvironment, clientEnvironment, type Environment, systemEnvironment } from "./host/environment.ts";
+export { Paths, type VolumePaths } from "./host/paths.ts";
+export { type ProgramResult, type Programs, systemPrograms } from "./host/programs.ts";
+export { kvdoEngine } from "./kvdo-engine.ts";
+export { Manager, type ManagerOptions } from "./manager.ts";
+export { parseSize, renderSize, type SizeStyle } from "./size.ts";
+export { humanSize } from "./stats/human-size.ts";
+export { type SizeForm, type TableRow, tableHeader, tableLine, tableLines } from "./stats/table.ts";
+export { statisticsMap, verboseLines } from "./stats/verbose.ts";
+export { RunningVolumes, type SampledVolume, type ShownVolume } from "./stats/volumes.ts";
+export {
+  ATTACH_CHOICES,
+  type AttachChoice,
+  absolutePath,
+  blockMapCacheSize,
+  ENABLED_CHOICES,
+  type Enabled,
+  indexMemory,
+  integer,
+  LOG_LEVELS,
+  logicalSize,
+  maxDiscardSize,
+  physicalSize,
+  slabSize,
+  startTimeout,
+  uuid,
+  type ValueCheck,
+  volumeName,
+  WRITE_POLICIES,
+  type WritePolicy,
+} from "./values.ts";

@@ -1,0 +1,78 @@
+/** Builds the parsers from the tables and parses a command line. */
+import { type ArgumentParser, SUPPRESS } from "argparse";
+import { ALL, COMMON, NAME, type OptionSpec } from "./options.ts";
+import { argumentType, CommandParser, OnceAction, ParseEnd, type Streams } from "./parser.ts";
+import { type Arguments, SUBCOMMANDS, type Subcommand } from "./subcommands.ts";
+
+/** Exit status of a call without a subcommand. */
+const NO_SUBCOMMAND_STATUS = 1;
+
+export interface Parsed {
+  subcommand: Subcommand;
+  args: Arguments;
+}
+
+/** Parses what follows the program's name. Throws {@link ParseEnd} after help, usage or an error was printed. */
+export function parseCommandLine(words: readonly string[], streams: Streams): Parsed {
+  const top = new CommandParser(streams, { prog: "vdo", usage: "vdo [-h] command ..." });
+  const parsers = top.add_subparsers({ metavar: "command" });
+  const parserOf = new Map<string, CommandParser>();
+  for (const [name, subcommand] of Object.entries(SUBCOMMANDS)) {
+    parsers.add_parser(name, { help: subcommand.help, add_help: false });
+    parserOf.set(name, subcommandParser(name, subcommand, streams));
+  }
+  const [name, ...rest] = words;
+  if (name === undefined) {
+    top.print_usage();
+    throw new ParseEnd(NO_SUBCOMMAND_STATUS);
+  }
+  if (name.startsWith("-")) {
+    if (name === "-h" || (name.length > 2 && "--help".startsWith(name))) {
+      top.print_help();
+      throw new ParseEnd(0);
+    }
+    return top.error(`unrecognized arguments: ${words.join(" ")}`);
+  }
+  const subcommand = Object.hasOwn(SUBCOMMANDS, name) ? SUBCOMMANDS[name] : undefined;
+  if (subcommand === undefined) {
+    const choices = Object.keys(SUBCOMMANDS).map((choice) => `'${choice}'`);
+    return top.error(`argument command: invalid choice: '${name}' (choose from ${choices.join(", ")})`);
+  }
+  const parser = parserOf.get(name) as CommandParser;
+  const args = parser.parse_args(rest) as Arguments;
+  checkTogether(parser, args);
+  return { subcommand, args };
+}
+
+function subcommandParser(name: string, { help, selects, options }: Subcommand, streams: Streams): CommandParser {
+  const parser = new CommandParser(streams, { prog: `vdo ${name}`, description: help });
+  if (selects === "one" || selects === "optional") {
+    const group = parser.add_mutually_exclusive_group({ required: selects === "one" });
+    for (const spec of [ALL, NAME]) addOption(group as unknown as ArgumentParser, spec);
+  } else if (selects === "name") addOption(parser, { ...NAME, required: true });
+  else if (selects === "all") addOption(parser, ALL);
+  for (const spec of [...options, ...COMMON]) addOption(parser, spec);
+  return parser;
+}
+
+function addOption(parser: ArgumentParser, spec: OptionSpec): void {
+  const help = spec.help?.replaceAll("%", "%%") ?? SUPPRESS;
+  if (spec.metavar === undefined && spec.choices === undefined) {
+    parser.add_argument(...spec.flags, { action: "store_true", help });
+    return;
+  }
+  parser.add_argument(...spec.flags, {
+    action: OnceAction,
+    help,
+    ...(spec.required === true ? { required: true } : {}),
+    ...(spec.metavar === undefined ? {} : { metavar: spec.metavar }),
+    ...(spec.choices === undefined ? {} : { choices: [...spec.choices] }),
+    ...(spec.check === undefined ? {} : { type: argumentType(spec.check) }),
+  });
+}
+
+/** Options that exclude each other beyond what a group can say. */
+function checkTogether(parser: CommandParser, args: Arguments): void {
+  if (args["foreground"] !== true) return;
+  if (args["all"] === true) parser.error("argument --foreground: not allowed with argument -a/--all");
+}

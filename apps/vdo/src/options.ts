@@ -1,0 +1,227 @@
+/** Every option of every subcommand: flags, metavariable, check, default and help, as data. */
+import { statSync } from "node:fs";
+import {
+  ATTACH_CHOICES,
+  absolutePath,
+  blockMapCacheSize,
+  ENABLED_CHOICES,
+  indexMemory,
+  integer,
+  LOG_LEVELS,
+  logicalSize,
+  maxDiscardSize,
+  physicalSize,
+  slabSize,
+  startTimeout,
+  uuid,
+  type ValueCheck,
+  volumeName,
+  WRITE_POLICIES,
+} from "@vdo/manager";
+
+export interface OptionSpec {
+  flags: readonly [string, ...string[]];
+  /** Absent for a switch. */
+  metavar?: string;
+  check?: ValueCheck<unknown>;
+  choices?: readonly string[];
+  fallback?: string;
+  required?: boolean;
+  /** Absent for an option that help does not show. */
+  help?: string;
+}
+
+const enabled = (flag: string, fallback: string, help: string): OptionSpec => ({
+  flags: [flag],
+  choices: ENABLED_CHOICES,
+  help: `${help} The default is ${fallback}.`,
+});
+
+const threads = (
+  flag: string,
+  check: ValueCheck<number>,
+  range: string,
+  fallback: number,
+  help: string,
+): OptionSpec => ({
+  flags: [flag],
+  metavar: "<threadCount>",
+  check,
+  help: `${help} ${range}; the default is ${fallback}.`,
+});
+
+/** A file that is written: neither a folder nor a block device. */
+const outputFile: ValueCheck<string> = (path) => {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (stats?.isDirectory() === true) throw new Error(`${path} is a directory`);
+  if (stats?.isBlockDevice() === true) throw new Error(`${path} is a block device`);
+  return path;
+};
+
+export const ALL: OptionSpec = { flags: ["-a", "--all"], help: "Acts on every volume of the configuration file." };
+export const NAME: OptionSpec = {
+  flags: ["-n", "--name"],
+  metavar: "<volume>",
+  check: volumeName,
+  help: "The volume's name: letters, digits and #+.:@_-, not starting with a dash.",
+};
+
+export const COMMON: readonly OptionSpec[] = [
+  {
+    flags: ["-f", "--confFile"],
+    metavar: "<file>",
+    check: outputFile,
+    help: "The configuration file. The default is $VDO_CONF_DIR/vdoconf.yml; without VDO_CONF_DIR it is /etc/vdoconf.yml for root and $XDG_CONFIG_HOME/vdo/vdoconf.yml for others.",
+  },
+  { flags: ["--logfile"], metavar: "<pathname>", check: outputFile, help: "Appends what is done to this file." },
+  { flags: ["--verbose"], help: "Prints the steps as they are taken." },
+  { flags: ["-d", "--debug"] },
+];
+
+export const FORCE_CREATE: OptionSpec = {
+  flags: ["--force"],
+  help: "Formats even storage that holds a file system, a partition table, another volume or the like.",
+};
+export const FORCE_STOP: OptionSpec = {
+  flags: ["--force"],
+  help: "Unmounts a mounted volume first, and cuts off clients that are connected.",
+};
+export const FORCE_REMOVE: OptionSpec = {
+  flags: ["--force"],
+  help: "Removes a volume that is mounted, whose storage is missing, or whose creation was interrupted; also clears the first block of a regular file.",
+};
+
+export const DEVICE: OptionSpec = {
+  flags: ["--device"],
+  metavar: "<devicepath>",
+  check: absolutePath,
+  required: true,
+  help: "The storage: absolute path of a block device or of a regular file.",
+};
+
+export const ATTACH: OptionSpec = {
+  flags: ["--attach"],
+  choices: ATTACH_CHOICES,
+  help: "How the volume becomes a device: through the kernel's nbd driver, through nbdfuse and a loop device, or not at all (its NBD socket is served in any case). The default is auto (whatever works here) for root and none for others.",
+};
+
+const SIZES: readonly OptionSpec[] = [
+  {
+    flags: ["--vdoLogicalSize"],
+    metavar: "<megabytes>",
+    check: logicalSize,
+    help: "The size that users of the volume see, at most 4096T; a suffix of S, B, K, M, G, T, P or E replaces megabytes. By default as large as the storage holds without savings.",
+  },
+  {
+    flags: ["--vdoSlabSize"],
+    metavar: "<megabytes>",
+    check: slabSize,
+    help: "The unit in which a volume grows: a power of two, 128M to 32G. The default is 2G; a volume has at most 8192 slabs.",
+  },
+];
+
+const INDEX: readonly OptionSpec[] = [
+  {
+    flags: ["--indexMem"],
+    metavar: "<gigabytes>",
+    check: indexMemory,
+    help: "The memory of the deduplication index: 0.25, 0.5, 0.75, or a whole number of gigabytes up to 1024. The default is 0.25.",
+  },
+  enabled(
+    "--sparseIndex",
+    "disabled",
+    "Keeps ten times as many records in the same memory, finding old duplicates less surely.",
+  ),
+];
+
+/** Options that `create` and `import` share. */
+const VOLUME: readonly OptionSpec[] = [
+  enabled("--activate", "enabled", "Whether the volume is started now and by start --all."),
+  ATTACH,
+  {
+    flags: ["--blockMapCacheSize"],
+    metavar: "<megabytes>",
+    check: blockMapCacheSize,
+    help: "The memory for pages of the block map, at least 128M and less than 16T. The default is 128M.",
+  },
+  {
+    flags: ["--blockMapPeriod"],
+    metavar: "<period>",
+    check: integer(1, 16380),
+    help: "How long changed pages of the block map may wait to be written, 1 to 16380; a smaller value shortens recovery. The default is 16380.",
+  },
+  enabled("--compression", "enabled", "Whether new data is compressed."),
+  enabled("--deduplication", "enabled", "Whether new data is deduplicated."),
+  enabled("--emulate512", "disabled", "Whether clients may use 512-byte sectors."),
+  {
+    flags: ["--maxDiscardSize"],
+    metavar: "<megabytes>",
+    check: maxDiscardSize,
+    help: "The largest discard, at least 4K and less than 4G. The default is 4K.",
+  },
+  {
+    flags: ["--uuid"],
+    metavar: "<uuid>",
+    check: uuid,
+    help: "The volume's UUID; an empty string asks for a new random one.",
+  },
+  threads("--vdoAckThreads", integer(0, 100), "0 to 100", 1, "Threads that acknowledge requests."),
+  {
+    flags: ["--vdoBioRotationInterval"],
+    metavar: "<ioCount>",
+    check: integer(1, 1024),
+    help: "Requests to the storage that one thread takes before the next one has its turn. 1 to 1024; the default is 64.",
+  },
+  threads("--vdoBioThreads", integer(1, 100), "1 to 100", 4, "Threads that send requests to the storage."),
+  threads("--vdoCpuThreads", integer(1, 100), "1 to 100", 2, "Threads for hashing and compression."),
+  threads("--vdoHashZoneThreads", integer(0, 100), "0 to 100", 1, "Zones of hashes."),
+  threads("--vdoLogicalThreads", integer(0, 60), "0 to 60", 1, "Zones of logical addresses."),
+  {
+    flags: ["--vdoLogLevel"],
+    choices: LOG_LEVELS,
+    help: "The level of the messages that are logged. The default is info.",
+  },
+  threads("--vdoPhysicalThreads", integer(0, 16), "0 to 16", 1, "Zones of physical addresses."),
+  {
+    flags: ["--writePolicy"],
+    choices: WRITE_POLICIES,
+    help: "When a write is acknowledged. Stored and shown; the volume acknowledges as async says. The default is auto.",
+  },
+];
+
+const PHYSICAL_SIZE: OptionSpec = {
+  flags: ["--vdoPhysicalSize"],
+  metavar: "<megabytes>",
+  check: physicalSize,
+  help: "For a regular file: makes it, sparse and of this size, or extends it to this size.",
+};
+
+const byFlag = (options: readonly OptionSpec[]): OptionSpec[] =>
+  [...options].sort((a, b) => ((a.flags[0] ?? "") < (b.flags[0] ?? "") ? -1 : 1));
+
+export const CREATE: readonly OptionSpec[] = [
+  DEVICE,
+  ...byFlag([...VOLUME, ...SIZES, ...INDEX, FORCE_CREATE, PHYSICAL_SIZE]),
+];
+export const IMPORT: readonly OptionSpec[] = [DEVICE, ...byFlag(VOLUME)];
+
+export const START: readonly OptionSpec[] = [
+  ATTACH,
+  {
+    flags: ["--foreground"],
+    help: "Serves the volume in this process until it is stopped, logging to standard error.",
+  },
+  { flags: ["--readOnly"], help: "Serves the volume read-only and writes nothing at all to its storage." },
+  {
+    flags: ["--socketGroup"],
+    metavar: "<group>",
+    check: (text) => text,
+    help: "The group that may connect to the volume's sockets.",
+  },
+  {
+    flags: ["--startTimeout"],
+    metavar: "<seconds>",
+    check: startTimeout,
+    help: "How long to wait until the volume is served; 0, the default, waits without limit.",
+  },
+];

@@ -1,0 +1,108 @@
+/** The `vdo` command: parse, call the manager, print. */
+import { realpathSync } from "node:fs";
+import {
+  type AttachChoice,
+  announceLaunch,
+  CommandLog,
+  type Environment,
+  exitStatus,
+  kvdoEngine,
+  Manager,
+  nbdExporter,
+  Paths,
+  readyLine,
+  serve,
+  spawnLauncher,
+  systemEnvironment,
+} from "@vdo/manager";
+import { parseCommandLine } from "./grammar.ts";
+import { ParseEnd, type Streams } from "./parser.ts";
+import type { Arguments, Session } from "./subcommands.ts";
+
+export interface RunOptions {
+  /** What follows the program's name. */
+  words: readonly string[];
+  streams: Streams;
+  environment: Environment;
+}
+
+/** The environment of the installed command: real volumes, real daemons. `script` is the path of the running program. */
+export function commandEnvironment(version: string, script: string): Environment {
+  const launcher = spawnLauncher([process.execPath, ...process.execArgv, realpathSync(script)]);
+  return systemEnvironment({ version, engine: kvdoEngine, exporter: nbdExporter, launcher });
+}
+
+/** Runs one command line; resolves with the exit status. */
+export async function runVdo({ words, streams, environment }: RunOptions): Promise<number> {
+  if (words[0] === "_serve") return runDaemon(words.slice(1), environment);
+  let log = new CommandLog({ program: "vdo", ...streams, wallMicroseconds: environment.clock.wallMicroseconds });
+  try {
+    const { subcommand, args } = parseCommandLine(words, streams);
+    log = new CommandLog({
+      program: "vdo",
+      ...streams,
+      logFile: (args["logfile"] ?? undefined) as string | undefined,
+      verbose: args["verbose"] === true,
+      debug: args["debug"] === true,
+      wallMicroseconds: environment.clock.wallMicroseconds,
+    });
+    log.info(`running vdo ${words.join(" ")}`);
+    return (await subcommand.run(sessionOf(log, args, streams, environment), args)) ?? 0;
+  } catch (error) {
+    if (error instanceof ParseEnd) return error.status;
+    log.error(error);
+    return exitStatus(error);
+  }
+}
+
+function sessionOf(log: CommandLog, args: Arguments, streams: Streams, environment: Environment): Session {
+  const configurationFile = (args["confFile"] ?? undefined) as string | undefined;
+  const manager = new Manager({ environment, log, configurationFile });
+  return {
+    manager,
+    log,
+    streams,
+    version: environment.version,
+    serveHere: (name, given) => serveHere({ name, args: given, manager, log, environment }),
+  };
+}
+
+interface Foreground {
+  name: string;
+  args: Arguments;
+  manager: Manager;
+  log: CommandLog;
+  environment: Environment;
+}
+
+async function serveHere({ name, args, manager, log, environment }: Foreground): Promise<number> {
+  const { configurationFile } = await manager.prepareForeground(name);
+  const readOnly = args["readOnly"] === true;
+  return serve({
+    name,
+    configurationFile,
+    readOnly,
+    attach: (args["attach"] ?? undefined) as AttachChoice | undefined,
+    socketGroup: (args["socketGroup"] ?? undefined) as string | undefined,
+    environment,
+    onReady: ({ state, settings, choice }) => {
+      announceLaunch({ environment, log }, settings, { attach: choice, readOnly }, state);
+      log.announce(readyLine(state));
+    },
+  });
+}
+
+/** The hidden subcommand that `start` runs in the background. Its options come from the launcher, not from people. */
+function runDaemon(words: readonly string[], environment: Environment): Promise<number> {
+  const option = (name: string): string | undefined =>
+    words.find((word) => word.startsWith(`--${name}=`))?.slice(name.length + 3);
+  return serve({
+    name: option("name") ?? "",
+    configurationFile: new Paths(environment).configuration(option("confFile")),
+    readOnly: words.includes("--readOnly"),
+    attach: option("attach") as AttachChoice | undefined,
+    socketGroup: option("socketGroup"),
+    environment,
+    onReady: () => undefined,
+  });
+}

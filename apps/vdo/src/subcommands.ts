@@ -1,0 +1,178 @@
+/** The subcommands: what each selects, its options, and what it does with a manager. */
+import type { CommandLog, CreateOptions, GivenSettings, Manager, Selection } from "@vdo/manager";
+import * as options from "./options.ts";
+import type { Streams } from "./parser.ts";
+
+/** Parsed options by name, without their dashes. */
+export type Arguments = Readonly<Record<string, unknown>>;
+
+/** What a subcommand works with. */
+export interface Session {
+  manager: Manager;
+  log: CommandLog;
+  streams: Streams;
+  version: string;
+  /** Serves a volume in this process; resolves with the exit status. */
+  serveHere(name: string, args: Arguments): Promise<number>;
+}
+
+export interface Subcommand {
+  help: string;
+  /** Exactly one of --all and --name; at most one; --name; --all as an option; nothing. */
+  selects: "one" | "optional" | "name" | "all" | "nothing";
+  options: readonly options.OptionSpec[];
+  /** Resolves with the exit status; nothing means 0. */
+  run(session: Session, args: Arguments): Promise<number | undefined>;
+}
+
+function selection(args: Arguments): Selection {
+  return typeof args["name"] === "string" ? { name: args["name"] } : { all: true };
+}
+
+/** Settings whose names differ from their options'. */
+function settingsOf(args: Arguments): GivenSettings {
+  const emulate = args["emulate512"];
+  const given = {
+    activated: args["activate"],
+    attach: args["attach"],
+    blockMapCacheSize: args["blockMapCacheSize"],
+    blockMapPeriod: args["blockMapPeriod"],
+    compression: args["compression"],
+    deduplication: args["deduplication"],
+    indexMemory: args["indexMem"],
+    indexSparse: args["sparseIndex"],
+    logicalBlockSize: emulate === undefined ? undefined : emulate === "enabled" ? 512 : 4096,
+    logicalSize: args["vdoLogicalSize"],
+    maxDiscardSize: args["maxDiscardSize"],
+    slabSize: args["vdoSlabSize"],
+    uuid: args["uuid"],
+    writePolicy: args["writePolicy"],
+    ackThreads: args["vdoAckThreads"],
+    bioRotationInterval: args["vdoBioRotationInterval"],
+    bioThreads: args["vdoBioThreads"],
+    cpuThreads: args["vdoCpuThreads"],
+    hashZoneThreads: args["vdoHashZoneThreads"],
+    logicalThreads: args["vdoLogicalThreads"],
+    physicalThreads: args["vdoPhysicalThreads"],
+  };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined && value !== null));
+}
+
+function createOptions(args: Arguments): CreateOptions {
+  return {
+    name: String(args["name"]),
+    device: String(args["device"]),
+    settings: settingsOf(args),
+    force: args["force"] === true,
+    physicalSize: (args["vdoPhysicalSize"] ?? undefined) as number | undefined,
+  };
+}
+
+async function runStart(session: Session, args: Arguments): Promise<number | undefined> {
+  if (args["foreground"] === true) return session.serveHere(String(args["name"]), args);
+  await session.manager.start(selection(args), {
+    readOnly: args["readOnly"] === true,
+    attach: (args["attach"] ?? undefined) as CreateOptions["settings"]["attach"],
+    socketGroup: (args["socketGroup"] ?? undefined) as string | undefined,
+    timeoutSeconds: (args["startTimeout"] ?? 0) as number,
+  });
+  return undefined;
+}
+
+const nothing = async (work: Promise<void>): Promise<undefined> => {
+  await work;
+};
+
+/** In the order in which help and errors list them. */
+export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
+  create: {
+    help: "Creates a VDO volume on a block device or a file, and starts it.",
+    selects: "name",
+    options: options.CREATE,
+    run: ({ manager }, args) => nothing(manager.create(createOptions(args))),
+  },
+  disableCompression: {
+    help: "Disables compression on one or more volumes.",
+    selects: "one",
+    options: [],
+    run: ({ manager }, args) => nothing(manager.setCompression(selection(args), false)),
+  },
+  disableDeduplication: {
+    help: "Disables deduplication on one or more volumes.",
+    selects: "one",
+    options: [],
+    run: ({ manager }, args) => nothing(manager.setDeduplication(selection(args), false)),
+  },
+  enableCompression: {
+    help: "Enables compression on one or more volumes.",
+    selects: "one",
+    options: [],
+    run: ({ manager }, args) => nothing(manager.setCompression(selection(args), true)),
+  },
+  enableDeduplication: {
+    help: "Enables deduplication on one or more volumes.",
+    selects: "one",
+    options: [],
+    run: ({ manager }, args) => nothing(manager.setDeduplication(selection(args), true)),
+  },
+  import: {
+    help: "Takes over a volume that is formatted already, and starts it.",
+    selects: "name",
+    options: options.IMPORT,
+    run: ({ manager }, args) => nothing(manager.import(createOptions(args))),
+  },
+  list: {
+    help: "Lists the running volumes; with --all the configured ones too.",
+    selects: "all",
+    options: [],
+    run: async ({ manager, streams }, args) => {
+      streams.out(`${(await manager.list({ all: args["all"] === true })).join("\n")}\n`);
+      return undefined;
+    },
+  },
+  printConfigFile: {
+    help: "Prints the configuration.",
+    selects: "nothing",
+    options: [],
+    run: async ({ manager, streams }) => {
+      streams.out(`${await manager.printConfigFile()}\n`);
+      return undefined;
+    },
+  },
+  remove: {
+    help: "Stops one or more volumes and removes them from the configuration.",
+    selects: "one",
+    options: [options.FORCE_REMOVE],
+    run: ({ manager }, args) => nothing(manager.remove(selection(args), { force: args["force"] === true })),
+  },
+  start: {
+    help: "Starts one or more volumes that are activated.",
+    selects: "one",
+    options: options.START,
+    run: runStart,
+  },
+  status: {
+    help: "Prints the status of the host and of one or all volumes as YAML.",
+    selects: "optional",
+    options: [],
+    run: async ({ manager, streams }, args) => {
+      streams.out(await manager.status(selection(args)));
+      return undefined;
+    },
+  },
+  stop: {
+    help: "Stops one or more volumes.",
+    selects: "one",
+    options: [options.FORCE_STOP],
+    run: ({ manager }, args) => nothing(manager.stop(selection(args), { force: args["force"] === true })),
+  },
+  version: {
+    help: "Prints the version.",
+    selects: "nothing",
+    options: [],
+    run: async ({ streams, version }) => {
+      streams.out(`VDO version: ${version}\n`);
+      return undefined;
+    },
+  },
+};

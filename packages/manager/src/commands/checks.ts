@@ -1,0 +1,75 @@
+/** Checks of values against each other and against the machine, made before anything is written. */
+import type { Configuration } from "../config/configuration.ts";
+import type { VolumeSettings } from "../config/volume-settings.ts";
+import { commandError } from "../errors.ts";
+import { examineStorage } from "../host/storage.ts";
+import { renderSize } from "../size.ts";
+import { type CommandContext, isRunning } from "./context.ts";
+import { inspectStorage } from "./inspect.ts";
+
+const GIB = 1024 ** 3;
+
+/** Pages of the block map cache that each logical thread needs at least. */
+const CACHE_PAGES_PER_LOGICAL_THREAD = 4096;
+
+/** Hash zone, logical and physical thread counts are all zero or all non-zero. */
+export function checkThreads({ name, hashZoneThreads, logicalThreads, physicalThreads }: VolumeSettings): void {
+  const zero = [hashZoneThreads, logicalThreads, physicalThreads].filter((count) => count === 0).length;
+  if (zero === 0 || zero === 3) return;
+  const text = "hash zone, logical and physical threads must either all be zero or all be non-zero";
+  throw commandError("VDO_USER", text, name);
+}
+
+/** The cache holds enough pages for the logical threads. */
+export function checkCache({ name, blockMapCacheSize, logicalThreads }: VolumeSettings): void {
+  if (Math.floor(blockMapCacheSize / 4096) >= CACHE_PAGES_PER_LOGICAL_THREAD * logicalThreads) return;
+  throw commandError("VDO_USER", `Insufficient block map cache for ${name}`, name);
+}
+
+/** The machine has the memory that the index takes; where it does not say, a note in the log. */
+export async function checkMemory({ environment, log }: CommandContext, settings: VolumeSettings): Promise<void> {
+  const available = await environment.memoryAvailable();
+  const needed = settings.indexMemory * GIB;
+  if (available === undefined) log.info("the available memory is not known; the check is skipped");
+  else if (available <= needed) {
+    const text = `Not enough available memory in system for index requirement of ${renderSize(needed)}`;
+    throw commandError("VDO_USER", text, settings.name);
+  }
+}
+
+/** The name is free: neither configured nor running. */
+export async function checkNameFree(
+  context: CommandContext,
+  configuration: Configuration,
+  name: string,
+): Promise<void> {
+  if (name === "") throw commandError("VDO_USER", "Missing required argument '--name'");
+  if (configuration.volumes.has(name)) throw commandError("VDO_USER", `VDO volume ${name} already exists`, name);
+  if (await isRunning(context, name)) {
+    throw commandError("VDO_WRONG_STATE", `Name conflict with extant VDO volume ${name}`, name);
+  }
+}
+
+/** No configured volume is stored on the same device or file, by whatever path. */
+export async function checkDeviceFree(configuration: Configuration, device: string): Promise<void> {
+  const { identity } = await examineStorage(device, "create");
+  for (const settings of configuration.volumes.values()) {
+    const other = await examineStorage(settings.device, "create").catch(() => undefined);
+    if (other?.identity === identity) {
+      throw commandError("VDO_USER", `Device ${device} already configured for VDO use`, device);
+    }
+  }
+}
+
+/** No configured volume has the UUID that is asked for. Devices that cannot be read are ignored. */
+export async function checkUuidFree(context: CommandContext, configuration: Configuration, uuid: string | null) {
+  if (uuid === null || uuid === "") return;
+  const owners: string[] = [];
+  for (const { device } of configuration.volumes.values()) {
+    const stored = await inspectStorage(context, device).catch(() => undefined);
+    if (stored?.uuidText === uuid) owners.push(device);
+  }
+  if (owners.length === 0) return;
+  const text = `UUID ${uuid} already exists in VDO volume(s) stored on ${owners.join(", ")}`;
+  throw commandError("VDO_WRONG_STATE", text, uuid);
+}

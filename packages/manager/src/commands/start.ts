@@ -1,0 +1,114 @@
+/** `vdo start`: have a daemon serve the volume, and say where it is. */
+import type { Configuration } from "../config/configuration.ts";
+import type { VolumeSettings } from "../config/volume-settings.ts";
+import type { ReadyReport } from "../daemon/launcher.ts";
+import type { DaemonState } from "../daemon/state.ts";
+import { commandError } from "../errors.ts";
+import type { AttachChoice } from "../values.ts";
+import { checkCache, checkMemory } from "./checks.ts";
+import { askDaemon, type CommandContext, isRunning, requireFinished } from "./context.ts";
+import { memoryLine } from "./memory.ts";
+import type { Undo } from "./undo.ts";
+
+export interface StartOptions {
+  readOnly: boolean;
+  /** Overrides the stored choice for this start. */
+  attach?: AttachChoice | undefined;
+  socketGroup?: string | undefined;
+  /** Seconds; 0 waits without limit. */
+  timeoutSeconds: number;
+}
+
+const DEFAULTS: StartOptions = { readOnly: false, timeoutSeconds: 0 };
+
+export async function start(
+  context: CommandContext,
+  configuration: Configuration,
+  name: string,
+  options: StartOptions,
+): Promise<void> {
+  const { log } = context;
+  const settings = configuration.get(name);
+  requireActivated(settings);
+  log.announce(`Starting VDO ${name}`);
+  requireFinished(settings);
+  if (await isRunning(context, name)) {
+    log.warning(`VDO service ${name} already started; no changes made`);
+  } else await launch(context, settings, options);
+  await announceReady(context, settings, "");
+}
+
+/** Refuses to start a volume that is not activated. */
+export function requireActivated({ name, activated }: VolumeSettings): void {
+  if (activated === "enabled") return;
+  throw commandError("VDO_WRONG_STATE", `VDO volume ${name} not activated`, name);
+}
+
+/** The start within `create` and `import`: announced, and left out for a volume that is not activated. */
+export async function launchVolume(context: CommandContext, settings: VolumeSettings, undo: Undo): Promise<void> {
+  context.log.announce(`Starting VDO ${settings.name}`);
+  if (settings.activated === "disabled") return;
+  undo.push(`stop ${settings.name}`, async () => {
+    if (await isRunning(context, settings.name)) await askDaemon(context, settings.name, "stop", { force: true });
+  });
+  await launch(context, settings, DEFAULTS);
+}
+
+async function launch(context: CommandContext, settings: VolumeSettings, options: StartOptions): Promise<void> {
+  const { environment, paths, log, configurationFile } = context;
+  const { name } = settings;
+  await checkMemory(context, settings);
+  checkCache(settings);
+  log.step(memoryLine(context, settings));
+  const attach = options.attach ?? settings.attach ?? (environment.uid === 0 ? "auto" : "none");
+  let report: ReadyReport;
+  try {
+    log.step(`serve ${settings.device} on ${paths.volume(name).nbdSocket}`);
+    report = await environment.launcher({
+      name,
+      configurationFile,
+      readOnly: options.readOnly,
+      attach,
+      socketGroup: options.socketGroup,
+      timeoutSeconds: options.timeoutSeconds,
+      environment,
+      paths,
+      onSlow: () => log.announce(`VDO ${name} is still starting; its progress is in ${paths.volume(name).logFile}`),
+    });
+  } catch (error) {
+    log.error(new Error(`Could not set up device mapper for ${name}`));
+    throw error;
+  }
+  announceLaunch(context, settings, { ...options, attach }, report);
+}
+
+/** What a start tells before the ready line. */
+export function announceLaunch(
+  { environment, log }: Pick<CommandContext, "environment" | "log">,
+  { name, compression }: VolumeSettings,
+  { attach, readOnly }: { attach: AttachChoice; readOnly: boolean },
+  report: Pick<ReadyReport, "attach">,
+): void {
+  if (compression === "enabled" && !readOnly) log.announce(`Starting compression on VDO ${name}`);
+  const { kind, reason } = report.attach;
+  if (attach === "auto" && kind === "none" && environment.uid === 0) {
+    log.warning(`VDO ${name} has no block device: ${reason}`);
+  } else if (attach === "auto" && kind === "fuse") {
+    log.announce(`      Attached through FUSE and a loop device (${reason}).`);
+  } else log.step(`attached as ${kind} (${reason})`);
+}
+
+/** The last line of `create`, `import` and `start`; `otherwise` when the volume does not run. */
+export async function announceReady(context: CommandContext, { name }: VolumeSettings, otherwise: string) {
+  if (!(await isRunning(context, name))) {
+    if (otherwise !== "") context.log.announce(otherwise);
+    return;
+  }
+  const { state } = (await askDaemon(context, name, "ready")) as { state: DaemonState | null };
+  if (state === null) context.log.announce(`VDO ${name} is starting`);
+  else context.log.announce(readyLine(state));
+}
+
+export function readyLine({ instance, attach }: Pick<DaemonState, "instance" | "attach">): string {
+  return `VDO instance ${instance} volume is ready at ${attach.path}`;
+}

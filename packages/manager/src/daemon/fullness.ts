@@ -1,0 +1,47 @@
+/**
+ * Warnings of a volume that fills up: at 80 % of the physical blocks and at each further 5 %, at most once per level until
+ * the use has fallen 5 points below it. Texts as those of the original's monitoring service.
+ */
+import type { Clock } from "@vdo/base";
+import type { VolumeStatus } from "../engine.ts";
+
+const FIRST_PERCENT = 80;
+const STEP_PERCENT = 5;
+const INTERVAL_MILLISECONDS = 10_000;
+
+export class FullnessMonitor {
+  readonly #name: string;
+  readonly #status: () => VolumeStatus;
+  readonly #clock: Clock;
+  readonly #log: (level: "warning", text: string) => void;
+  #warned = 0;
+  #cancel: (() => void) | undefined;
+
+  constructor(name: string, status: () => VolumeStatus, clock: Clock, log: (level: "warning", text: string) => void) {
+    this.#name = name;
+    this.#status = status;
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  /** Looks now and then every ten seconds, until {@link stop}. */
+  start(): void {
+    this.check();
+    this.#cancel = this.#clock.after(INTERVAL_MILLISECONDS, () => this.start());
+  }
+
+  stop(): void {
+    this.#cancel?.();
+  }
+
+  /** Compares the present use with the levels. */
+  check(): void {
+    const { usedBlocks, totalBlocks } = this.#status();
+    const percent = (100 * usedBlocks) / totalBlocks;
+    const level = percent < FIRST_PERCENT ? 0 : Math.floor(percent / STEP_PERCENT) * STEP_PERCENT;
+    if (level > this.#warned) {
+      this.#log("warning", `WARNING: VDO ${this.#name} is now ${percent.toFixed(2)}% full.`);
+      this.#warned = level;
+    } else if (this.#warned > 0 && percent < this.#warned - STEP_PERCENT) this.#warned = level;
+  }
+}

@@ -1,0 +1,77 @@
+/** What the control socket answers: one entry per operation. */
+import { statsMessage } from "@vdo/kvdo";
+import type { ControlHandler } from "../control/server.ts";
+import { commandError } from "../errors.ts";
+import { ATTACH_CHOICES, type AttachChoice } from "../values.ts";
+import type { Daemon } from "./daemon.ts";
+import { configText, statusLine, tableLine } from "./kernel-text.ts";
+
+/** Handlers of the operations, by name. */
+export function daemonOperations(daemon: Daemon): ReadonlyMap<string, ControlHandler> {
+  const ready = (handler: ControlHandler): ControlHandler => {
+    return (request) => {
+      if (daemon.stage === "starting") {
+        throw commandError(
+          "VDO_WRONG_STATE",
+          `VDO ${daemon.name} is starting; try again when it is ready`,
+          daemon.name,
+        );
+      }
+      return handler(request);
+    };
+  };
+  return new Map<string, ControlHandler>([
+    ["ping", () => daemon.stage],
+    ["ready", () => ({ stage: daemon.stage, state: daemon.stage === "starting" ? null : daemon.state })],
+    ["stats", ready((request) => statistics(daemon, request["form"]))],
+    ["config", ready(() => configText(daemon.volume.config()))],
+    ["status", ready(() => status(daemon))],
+    ["table", ready(() => tableLine(daemon.settings, daemon.volume.config()))],
+    ["message", ready((request) => message(daemon, request["args"]))],
+    ["suspend", ready((request) => daemon.volume.suspend({ save: request["save"] !== false }))],
+    ["resume", ready(() => daemon.volume.resume())],
+    ["attach", ready((request) => daemon.attach(attachChoice(request["kind"])))],
+    ["detach", ready(() => daemon.detach())],
+    ["stop", ready((request) => daemon.stop({ force: request["force"] === true }))],
+  ]);
+}
+
+function statistics(daemon: Daemon, form: unknown): unknown {
+  return form === "text" ? statsMessage(daemon.statistics()) : daemon.statistics();
+}
+
+function status(daemon: Daemon): string {
+  return statusLine(daemon.state.device, daemon.volume.config().logicalBlocks, daemon.volume.status());
+}
+
+function attachChoice(kind: unknown): AttachChoice {
+  const choice = ATTACH_CHOICES.find((known) => known === (kind ?? "auto"));
+  if (choice === undefined) throw commandError("VDO_USER", `unknown kind of attachment ${JSON.stringify(kind)}`);
+  return choice;
+}
+
+/** The kernel's messages; words are case-insensitive. */
+async function message(daemon: Daemon, args: unknown): Promise<unknown> {
+  const words = Array.isArray(args) ? args.map((word) => String(word).toLowerCase()) : [];
+  const { volume } = daemon;
+  switch (words.join(" ")) {
+    case "compression on":
+      return volume.setCompression(true);
+    case "compression off":
+      return volume.setCompression(false);
+    case "index-create":
+      return volume.indexMessage("create");
+    case "index-close":
+      return volume.indexMessage("close");
+    case "index-enable":
+      return volume.indexMessage("enable");
+    case "index-disable":
+      return volume.indexMessage("disable");
+    case "stats":
+      return statsMessage(daemon.statistics());
+    case "config":
+      return configText(volume.config());
+    default:
+      throw commandError("VDO_USER", `unknown message ${JSON.stringify(words.join(" "))}`, daemon.name);
+  }
+}

@@ -1,0 +1,35 @@
+/** The engine of `@vdo/kvdo` behind the manager's narrow interface. */
+import { format, planFormat, readVolumeInfo, setVolumeUuid, VdoVolume } from "@vdo/kvdo";
+import { indexMemory } from "@vdo/uds";
+import type { Engine, MemoryNeed } from "./engine.ts";
+
+const MIB = 1024 ** 2;
+
+/** Pool of requests in flight, journals, reference counts of the slabs in use, packer: measured, not fixed. */
+const ENGINE_BYTES = 64 * MIB;
+
+/** The runtime itself: code, heap and thread stacks of an idle daemon, measured with Node 20. */
+const RUNTIME_BYTES = 60 * MIB;
+
+/** Makes and opens volumes on the kernel's on-disk format. */
+export const kvdoEngine: Engine = {
+  plan: (blockCount, request) => planFormat(blockCount, request),
+  format: (device, request) => format(device, { ...request, force: true }),
+  inspect: (device) => readVolumeInfo(device),
+  setUuid: (device, uuid) => setVolumeUuid(device, uuid),
+  memoryNeeded,
+  open: (device, options) => VdoVolume.open(device, options),
+};
+
+function memoryNeeded(
+  volume: { indexMemory: number; indexSparse: boolean },
+  options: { blockMapCacheBlocks: number },
+): MemoryNeed {
+  const parts = [
+    ["index", indexMemory({ memory: volume.indexMemory, sparse: volume.indexSparse }).total],
+    ["block map cache", options.blockMapCacheBlocks * 4096],
+    ["requests and journals", ENGINE_BYTES],
+    ["runtime", RUNTIME_BYTES],
+  ] as const;
+  return { total: parts.reduce((sum, [, bytes]) => sum + bytes, 0), parts };
+}

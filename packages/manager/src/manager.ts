@@ -1,0 +1,146 @@
+/**
+ * The library behind the `vdo` command: one method per subcommand. It keeps no state of its own; what it knows is in the
+ * configuration file, the runtime folder and the daemons.
+ */
+import { type CommandContext, type Selection, selectedNames } from "./commands/context.ts";
+import { type CreateOptions, create } from "./commands/create.ts";
+import { type ImportOptions, importVolume } from "./commands/import.ts";
+import { requireActivated, type StartOptions, start } from "./commands/start.ts";
+import { statusText } from "./commands/status.ts";
+import { remove, type StopOptions, stop } from "./commands/stop.ts";
+import { setCompression, setDeduplication } from "./commands/switches.ts";
+import { Configuration } from "./config/configuration.ts";
+import { runningVolumes } from "./daemon/state.ts";
+import { commandError } from "./errors.ts";
+import type { CommandLog } from "./host/command-log.ts";
+import type { Environment } from "./host/environment.ts";
+import { acquireLock } from "./host/lock.ts";
+import { Paths } from "./host/paths.ts";
+
+/** How long a command waits for another one that holds the configuration, in milliseconds. */
+const LOCK_MILLISECONDS = 20_000;
+
+export interface ManagerOptions {
+  environment: Environment;
+  log: CommandLog;
+  /** Value of `--confFile`. */
+  configurationFile?: string | undefined;
+}
+
+/**
+ * Runs volumes on this machine. Every method throws `VdoError`s whose exit status {@link exitStatus} tells.
+ *
+ * @example
+ * const manager = new Manager({ environment, log });
+ * await manager.create({ name: "vdo0", device: "/srv/vdo0.img", settings: {}, force: false, physicalSize: 10 * 1024 ** 3 });
+ */
+export class Manager {
+  readonly #context: CommandContext;
+
+  constructor({ environment, log, configurationFile }: ManagerOptions) {
+    const paths = new Paths(environment);
+    this.#context = { environment, paths, log, configurationFile: paths.configuration(configurationFile) };
+  }
+
+  /** Formats storage and starts a volume on it. */
+  create(options: CreateOptions): Promise<void> {
+    return this.#change((configuration) => create(this.#context, configuration, options));
+  }
+
+  /** Takes over a formatted volume and starts it. */
+  import(options: ImportOptions): Promise<void> {
+    return this.#change((configuration) => importVolume(this.#context, configuration, options));
+  }
+
+  /** Has a daemon serve each volume. */
+  start(selection: Selection, options: StartOptions): Promise<void> {
+    return this.#forEach(selection, (configuration, name) => start(this.#context, configuration, name, options));
+  }
+
+  /** Closes each volume cleanly and ends its daemon. */
+  stop(selection: Selection, options: StopOptions): Promise<void> {
+    return this.#forEach(selection, (configuration, name) => stop(this.#context, configuration, name, options));
+  }
+
+  /** Stops each volume and forgets it. */
+  remove(selection: Selection, options: StopOptions): Promise<void> {
+    return this.#forEach(selection, (configuration, name) => remove(this.#context, configuration, name, options));
+  }
+
+  setCompression(selection: Selection, on: boolean): Promise<void> {
+    return this.#forEach(selection, (configuration, name) => setCompression(this.#context, configuration, name, on));
+  }
+
+  setDeduplication(selection: Selection, on: boolean): Promise<void> {
+    return this.#forEach(selection, (configuration, name) => setDeduplication(this.#context, configuration, name, on));
+  }
+
+  /** Names of the running volumes, with `all` those of the configuration too; sorted bytewise. */
+  async list({ all }: { all: boolean }): Promise<string[]> {
+    const running = await runningVolumes(this.#context.paths);
+    if (!all) return running;
+    return [...new Set([...running, ...(await this.#read()).names()])].sort();
+  }
+
+  /** The YAML text of `vdo status`. */
+  async status(selection: Selection): Promise<string> {
+    const configuration = await this.#read();
+    return statusText(this.#context, configuration, selectedNames(configuration, selection));
+  }
+
+  /** The configuration as YAML, without its header and with the key `filename`. */
+  async printConfigFile(): Promise<string> {
+    const path = this.#context.configurationFile;
+    const configuration = await Configuration.load(path, { mustExist: true, command: "printConfigFile" });
+    return configuration.render({ filename: path });
+  }
+
+  /** What a foreground start needs, checked as a start in the background would. */
+  async prepareForeground(name: string): Promise<{ configurationFile: string }> {
+    const configuration = await this.#read();
+    selectedNames(configuration, { name });
+    requireActivated(configuration.get(name));
+    this.#context.log.announce(`Starting VDO ${name}`);
+    return { configurationFile: this.#context.configurationFile };
+  }
+
+  #read(): Promise<Configuration> {
+    return Configuration.load(this.#context.configurationFile);
+  }
+
+  /** Runs `action` with the configuration locked against other commands. */
+  async #change<T>(action: (configuration: Configuration) => Promise<T>): Promise<T> {
+    const { environment, paths, configurationFile } = this.#context;
+    await paths.prepare();
+    const lock = await acquireLock(
+      paths.lock("configuration", configurationFile),
+      LOCK_MILLISECONDS,
+      environment.clock,
+    );
+    if (lock === undefined) {
+      throw commandError("VDO_COMMAND_FAILED", `Could not lock file ${configurationFile}`, configurationFile);
+    }
+    try {
+      return await action(await this.#read());
+    } finally {
+      await lock.release();
+    }
+  }
+
+  /**
+   * Acts on each selected volume; a failure of one does not stop the others, and what changed is saved in every case. All
+   * failures are reported, the last one is thrown and decides the status.
+   */
+  #forEach(selection: Selection, action: (configuration: Configuration, name: string) => Promise<void>): Promise<void> {
+    return this.#change(async (configuration) => {
+      const failures: unknown[] = [];
+      for (const name of selectedNames(configuration, selection)) {
+        await action(configuration, name).catch((error: unknown) => failures.push(error));
+      }
+      await configuration.save();
+      const last = failures.pop();
+      for (const failure of failures) this.#context.log.error(failure);
+      if (last !== undefined) throw last;
+    });
+  }
+}
