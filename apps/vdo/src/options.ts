@@ -1,5 +1,5 @@
 /** Every option of every subcommand: flags, metavariable, check, default and help, as data. */
-import { statSync } from "node:fs";
+import { type Stats, statSync } from "node:fs";
 import {
   ATTACH_CHOICES,
   absolutePath,
@@ -50,13 +50,21 @@ const threads = (
   help: `${help} ${range}; the default is ${fallback}.`,
 });
 
-/** A file that is written: neither a folder nor a block device. */
+/** A file that is written: neither a folder nor a block device. One that cannot be looked at fails where it is used. */
 const outputFile: ValueCheck<string> = (path) => {
-  const stats = statSync(path, { throwIfNoEntry: false });
+  const stats = lookAt(path);
   if (stats?.isDirectory() === true) throw new Error(`${path} is a directory`);
   if (stats?.isBlockDevice() === true) throw new Error(`${path} is a block device`);
   return path;
 };
+
+function lookAt(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch {
+    return undefined;
+  }
+}
 
 export const ALL: OptionSpec = { flags: ["-a", "--all"], help: "Acts on every volume of the configuration file." };
 export const NAME: OptionSpec = {

@@ -351,7 +351,7 @@ describe("what others see", () => {
     await create();
     expect(await machine.manager().printConfigFile()).toMatch(
       new RegExp(
-        `^config: !Configuration\n  vdos:\n    v0: !VDOService\n[^]*\nfilename: ${machine.configurationFile}\n$`,
+        `^config: !Configuration\n  vdos:\n    v0: !VDOService\n[\\s\\S]*\nfilename: ${machine.configurationFile}\n$`,
       ),
     );
   });

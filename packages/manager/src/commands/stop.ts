@@ -1,4 +1,5 @@
 /** `vdo stop` and `vdo remove`. */
+import { existsSync } from "node:fs";
 import { access } from "node:fs/promises";
 import { errorMessage } from "@vdo/base";
 import { detach } from "../attach/attachment.ts";
@@ -6,7 +7,7 @@ import type { Configuration } from "../config/configuration.ts";
 import type { VolumeSettings } from "../config/volume-settings.ts";
 import { readState, removeRuntimeFiles } from "../daemon/state.ts";
 import { commandError } from "../errors.ts";
-import { pause } from "../host/lock.ts";
+import { acquireLock, pause } from "../host/lock.ts";
 import { examineStorage } from "../host/storage.ts";
 import { askDaemon, type CommandContext, isRunning, requireFinished } from "./context.ts";
 import { clearFirstBlock } from "./wipe.ts";
@@ -55,12 +56,21 @@ async function stopDaemon(context: CommandContext, name: string, force: boolean)
   }
 }
 
-/** A killed daemon leaves its attachment and its files. */
+/** A killed daemon leaves its attachment, its files and its control socket, whose lock is taken while they are removed. */
 async function cleanUpAfterTheDead({ environment, paths, log }: CommandContext, name: string): Promise<void> {
-  const left = await readState(paths.volume(name).stateFile);
-  if (left === undefined) return;
-  log.step(`clean up after process ${left.pid}, which ended without stopping`);
-  await detach(left.attach, environment);
+  const { folder, controlSocket, stateFile } = paths.volume(name);
+  if (!existsSync(folder)) return;
+  const lock = await acquireLock(controlSocket, 0, environment.clock);
+  if (lock === undefined) return;
+  try {
+    const left = await readState(stateFile);
+    if (left !== undefined) {
+      log.step(`clean up after process ${left.pid}, which ended without stopping`);
+      await detach(left.attach, environment);
+    }
+  } finally {
+    await lock.release();
+  }
   await removeRuntimeFiles(paths, name);
 }
 

@@ -40,7 +40,7 @@ export class FullnessMonitor {
     const percent = (100 * usedBlocks) / totalBlocks;
     const level = percent < FIRST_PERCENT ? 0 : Math.floor(percent / STEP_PERCENT) * STEP_PERCENT;
     if (level > this.#warned) {
-      this.#log("warning", `WARNING: VDO ${this.#name} is now ${percent.toFixed(2)}% full.`);
+      this.#log("warning", `VDO ${this.#name} is now ${percent.toFixed(2)}% full.`);
       this.#warned = level;
     } else if (this.#warned > 0 && percent < this.#warned - STEP_PERCENT) this.#warned = level;
   }
