@@ -147,6 +147,9 @@ export function decodeLayout(block: Uint8Array, firstBlock: number): IndexLayout
       { structure: "super block", version: found.version },
     );
   }
+  if (table.payload.length !== superBlock.size) {
+    throw corrupt(name, "payload", { expected: superBlock.size, actual: table.payload.length });
+  }
   if (found.indexCount !== 1) throw corrupt(name, "index count", { expected: 1, actual: found.indexCount });
   const nonce = primaryNonce(found.nonceInfo);
   if (found.nonce !== nonce) throw corrupt(name, "nonce", { expected: nonce, actual: found.nonce });
