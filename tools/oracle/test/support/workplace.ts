@@ -1,0 +1,46 @@
+/** A folder for the images of one test file. */
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { FileDevice } from "@vdo/block-device";
+import { VdoVolume, type VolumeOptions } from "@vdo/kvdo";
+
+export class Workplace {
+  readonly #folder = mkdtempSync(join(tmpdir(), "vdo-kernel-test-"));
+
+  /** A sparse image of `bytes`. */
+  image(name: string, bytes: number): string {
+    const path = join(this.#folder, name);
+    const file = openSync(path, "w");
+    ftruncateSync(file, bytes);
+    closeSync(file);
+    return path;
+  }
+
+  /** An image that holds `data`. */
+  dataImage(name: string, data: Uint8Array): string {
+    const path = join(this.#folder, name);
+    writeFileSync(path, data);
+    return path;
+  }
+
+  /** Opens the volume on `path`, index online, runs `body`, and stops it cleanly. */
+  async withVolume<T>(path: string, options: VolumeOptions, body: (volume: VdoVolume) => Promise<T>): Promise<T> {
+    const device = await FileDevice.open({ path, readOnly: options.readOnly ?? false });
+    try {
+      const volume = await VdoVolume.open(device, options);
+      try {
+        await volume.indexSettled();
+        return await body(volume);
+      } finally {
+        await volume.close();
+      }
+    } finally {
+      await device.close();
+    }
+  }
+
+  remove(): void {
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
