@@ -1,6 +1,13 @@
 /** The lines of `vdostats --verbose`, as the 8.3 tools print them. */
 import { invariant } from "@vdo/base";
-import { kibibytes, NOT_AVAILABLE, savingPercent, usedBlocks, usePercent, writeAmplification } from "./derived.ts";
+import {
+  kibibytes,
+  NOT_AVAILABLE,
+  savingPercent,
+  usedBlocks,
+  usedPercentFloor,
+  writeAmplification,
+} from "./derived.ts";
 import { STATISTIC_ENTRIES, type StatisticEntry } from "./entries.ts";
 import type { CommitCounters, VdoStatistics } from "./statistics.ts";
 
@@ -17,7 +24,7 @@ const DERIVED: Readonly<Record<string, (statistics: VdoStatistics, path: string)
   oneKBlocksUsed: (statistics) => kibibytes(usedBlocks(statistics), statistics.blockSize),
   oneKBlocksAvailable: (statistics) =>
     kibibytes(statistics.physicalBlocks - usedBlocks(statistics), statistics.blockSize),
-  usedPercent: (statistics) => usePercent(statistics),
+  usedPercent: (statistics) => usedPercentFloor(statistics),
   savingPercent: (statistics) => savingPercent(statistics) ?? NOT_AVAILABLE,
   writeAmplificationRatio: (statistics) => writeAmplification(statistics).toFixed(2),
   batching: (statistics, path) => commits(statistics, path).started - commits(statistics, path).written,
