@@ -11,6 +11,8 @@ import { FileDevice } from "@vdo/block-device";
 import { describeWithKernel, runGuest } from "@vdo/oracle";
 import { afterAll, describe, expect, test } from "vitest";
 import { format, planFormat, readVolumeInfo } from "../src/admin/index.ts";
+import { statsMessage, verboseLines } from "../src/statistics/index.ts";
+import { parseStatsMessage } from "./support/parse-stats-message.ts";
 
 interface ParameterSet {
   /** MiB of the device, and bytes more. */
@@ -73,6 +75,19 @@ const vdoformat = (set: ParameterSet, index: number): string => {
   return `${words.join(" ")} /dev/vd${String.fromCharCode(97 + index)}`;
 };
 
+/** Each `stats` message in the output is followed by what vdostats made of it: ours must make the same. */
+function expectSameStatistics(output: string, count: number): void {
+  const lines = output.split("\n");
+  const messages = lines.flatMap((line, i) => (line.startsWith("{ version : ") ? [i] : []));
+  expect(messages).toHaveLength(count);
+  for (const i of messages) {
+    const statistics = parseStatsMessage(lines[i]!);
+    expect(statsMessage(statistics)).toBe(lines[i]);
+    const expected = verboseLines({ name: "v", statistics });
+    expect(lines.slice(i + 1, i + 1 + expected.length)).toEqual(expected);
+  }
+}
+
 describeWithKernel(
   "our format and vdoformat",
   () => {
@@ -114,7 +129,9 @@ describeWithKernel(
           vdo_start v $disk
           dd if=/dev/urandom of=/dev/mapper/v bs=1M count=4 oflag=direct
           dd if=/dev/mapper/v of=/tmp/data bs=1M count=4 iflag=direct
-          vdostats
+          sleep 1
+          dmsetup message v 0 stats
+          vdostats --verbose v
           vdo_stop v
           audit $disk
           vdo_start v $disk
@@ -124,6 +141,7 @@ describeWithKernel(
       const { output, exitCode } = await runGuest({ script, disks, timeoutSeconds: 300 });
       expect(exitCode, output).toBe(0);
       expect(output.match(/All pbn references matched\./g)).toHaveLength(2);
+      expectSameStatistics(output, disks.length);
       for (const path of disks) {
         const device = await FileDevice.open({ path, readOnly: true });
         expect(await readVolumeInfo(device)).toMatchObject({ state: "CLEAN", logicalBlocksUsed: 1024 });

@@ -5,7 +5,13 @@
  */
 import { invariant, VdoError } from "@vdo/base";
 import { isZeroBlock } from "../compute/index.ts";
-import { BLOCK_MAP_ENTRIES_PER_PAGE, BLOCK_SIZE, DISCARD_PERMITS } from "../constants.ts";
+import {
+  BLOCK_MAP_ENTRIES_PER_PAGE,
+  BLOCK_SIZE,
+  COMPRESSED_BLOCK_SLOTS,
+  DISCARD_PERMITS,
+  PACKER_BINS,
+} from "../constants.ts";
 import type { BioCounters } from "../statistics/index.ts";
 import { type DataVio, VIO_DISCARD, VIO_READ, VIO_WRITE, VioQueue, type VioStep } from "./data-vio.ts";
 import { Flusher } from "./flusher.ts";
@@ -14,6 +20,9 @@ import { copyOut, ReadPath } from "./read-path.ts";
 import type { UserRequest } from "./user-request.ts";
 import type { VioPool } from "./vio-pool.ts";
 import { WritePath, type WritePathOptions } from "./write-path.ts";
+
+/** Vios that the packer can hold. */
+const PARKED_MAX = PACKER_BINS * COMPRESSED_BLOCK_SLOTS;
 
 export type DataPathOptions = Omit<WritePathOptions, "flusher" | "acknowledge" | "finish" | "probed"> & {
   pool: VioPool;
@@ -89,7 +98,10 @@ export class DataPath {
     this.#admitting = true;
     while (this.#admitNext(this.#waiting) || this.#admitNext(this.#waitingDiscards));
     this.#admitting = false;
-    if (this.#waiting.length + this.#waitingDiscards.length > 0) this.#o.journal.hurry();
+    if (this.#waiting.length + this.#waitingDiscards.length === 0) return;
+    // A pool so small that all of it may be parked in the packer would wait for ever.
+    if (this.#pool.size <= PARKED_MAX) this.write.packer.flush(this.flusher.generation);
+    this.#o.journal.hurry();
   }
 
   /** Starts the next block of the first request of `queue`; false when it has to wait. */
