@@ -1,8 +1,8 @@
 /** We format and write; the kernel opens it, reads every block, finds no fault, and finds duplicates through our index. */
 import { FileDevice } from "@vdo/block-device";
 import { format } from "@vdo/kvdo";
+import { describeWithKernel, runGuest } from "@vdo/oracle";
 import { afterAll, describe, expect, test } from "vitest";
-import { describeWithKernel, runGuest } from "../src/index.ts";
 import { expectedSums, sumLines, sumsScript } from "./support/area.ts";
 import { BLOCK, content, ExpectedContent, uniqueContent } from "./support/content.ts";
 import { Workplace } from "./support/workplace.ts";

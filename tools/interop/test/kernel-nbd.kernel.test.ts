@@ -5,8 +5,8 @@
 import { FileDevice } from "@vdo/block-device";
 import { format } from "@vdo/kvdo";
 import { NbdServer } from "@vdo/nbd";
+import { describeWithKernel, runGuest } from "@vdo/oracle";
 import { afterAll, describe, expect, test } from "vitest";
-import { describeWithKernel, runGuest } from "../src/index.ts";
 import { Workplace } from "./support/workplace.ts";
 
 describeWithKernel(

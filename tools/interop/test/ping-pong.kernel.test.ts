@@ -1,6 +1,7 @@
 /** The kernel and we take turns on one volume, three rounds, with data that grows; each checks all that both wrote. */
+
+import { describeWithKernel, runGuest } from "@vdo/oracle";
 import { afterAll, describe, expect, test } from "vitest";
-import { describeWithKernel, runGuest } from "../src/index.ts";
 import { type Area, differences, expectedSums, sumLines, sumsScript } from "./support/area.ts";
 import { BLOCK, content, ExpectedContent } from "./support/content.ts";
 import { Workplace } from "./support/workplace.ts";

@@ -2,8 +2,8 @@
 
 import { FileDevice } from "@vdo/block-device";
 import { readVolumeInfo, verboseLines } from "@vdo/kvdo";
+import { describeWithKernel, runGuest } from "@vdo/oracle";
 import { afterAll, describe, expect, test } from "vitest";
-import { describeWithKernel, runGuest } from "../src/index.ts";
 import { differences } from "./support/area.ts";
 import { content, ExpectedContent } from "./support/content.ts";
 import { Workplace } from "./support/workplace.ts";
