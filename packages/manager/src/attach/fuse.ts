@@ -1,4 +1,5 @@
 /** Attaching through `nbdfuse`, which shows the export as a file, and `losetup`, which makes a block device of the file. */
+import { constants } from "node:fs";
 import { access, mkdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { commandError, errnoOf } from "../errors.ts";
@@ -16,11 +17,12 @@ const BUSY_ATTEMPTS = 10;
 /** What stands against this way on this machine, or `undefined`. */
 export async function fuseObstacle({ programs, uid, systemRoot }: Environment): Promise<string | undefined> {
   if (programs.find("nbdfuse") === undefined) return "nbdfuse was not found (package libnbd-bin)";
-  const device = await access(join(systemRoot, "/dev/fuse")).then(
-    () => true,
-    () => false,
+  const errno = await access(join(systemRoot, "/dev/fuse"), constants.R_OK | constants.W_OK).then(
+    () => undefined,
+    (error) => errnoOf(error),
   );
-  if (!device) return "this kernel has no /dev/fuse";
+  if (errno === "EACCES") return "this user may not open /dev/fuse";
+  if (errno !== undefined) return "this kernel has no /dev/fuse";
   if (uid === 0 && programs.find("losetup") === undefined) return "losetup was not found (package util-linux)";
   return undefined;
 }
