@@ -124,7 +124,7 @@ export class VdoVolume implements BlockDevice {
     biosIn.emptyFlush++;
     biosIn.flush++;
     if (!this.#parts.isStatic) await this.#parts.dataPath.flusher.flush();
-    if (this.#parts.notifier.isReadOnly && this.#parts.lostWrites()) throw this.#refusal();
+    if (this.#parts.notifier.isReadOnly && !this.#parts.isStatic) throw this.#refusal();
     biosAcknowledged.emptyFlush++;
     biosAcknowledged.flush++;
   }

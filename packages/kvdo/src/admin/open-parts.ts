@@ -21,7 +21,7 @@ import { DataPath } from "../data-path/data-path.ts";
 import { VioPool } from "../data-path/vio-pool.ts";
 import type { WritePath } from "../data-path/write-path.ts";
 import { IndexClient } from "../dedupe/index-client.ts";
-import { IndexManager } from "../dedupe/index-manager.ts";
+import { IndexManager, type IndexState } from "../dedupe/index-manager.ts";
 import {
   checkConfiguration,
   decodeGeometryBlock,
@@ -29,12 +29,14 @@ import {
   fullnessHintShift,
   type Geometry,
   PARTITION,
+  type SlabConfig,
   VOLUME_STATE,
   volumeStateName,
 } from "../format/index.ts";
 import { ReadOnlyNotifier } from "../io/read-only.ts";
 import { StorageIo } from "../io/storage-io.ts";
 import { RecoveryJournal } from "../recovery-journal/recovery-journal.ts";
+import type { SlabRules } from "../slab/slab-context.ts";
 import { SlabDepot } from "../slab/slab-depot.ts";
 import { emptyStatistics, type VdoStatistics } from "../statistics/index.ts";
 import { SuperBlockKeeper, type SuperBlockUsage } from "./super-block-keeper.ts";
@@ -68,8 +70,6 @@ export interface OpenParts {
   /** Counters for the super block as they are now. */
   usage(): SuperBlockUsage;
   snapshot(): VdoStatistics;
-  /** Read-only mode came while acknowledged writes were not durable. */
-  lostWrites(): boolean;
 }
 
 /** Reads the geometry block. Throws as `decodeGeometryBlock` does. */
@@ -163,7 +163,8 @@ export async function openParts(
       new VdoError("VDO_READ_ONLY", "it was in read-only mode when it was stopped", { object: "volume" }),
     );
   }
-  if (!parts.isStatic) await loadParts(parts);
+  if (parts.isStatic) await loadForReading(parts);
+  else await loadParts(parts);
   return parts;
 }
 
@@ -187,22 +188,20 @@ interface Found {
   keeper: SuperBlockKeeper;
 }
 
-function buildParts(found: Found): OpenParts {
-  const { device, options, emit, geometry, statistics, io, keeper } = found;
-  const clock = options.clock ?? systemClock;
-  const log = options.log ?? (() => undefined);
-  const notifier = new ReadOnlyNotifier();
+/** The metadata of a volume in memory: journal, slabs, block map. They refer to each other and to the data path. */
+function buildMetadata(
+  { statistics, io, keeper, options }: Found,
+  notifier: ReadOnlyNotifier,
+  isUrgent: () => boolean,
+) {
   const { vdo, layout, recoveryJournal, slabDepot, blockMap: map } = keeper.value;
   const journalPartition = findPartition(layout, PARTITION.recoveryJournal);
-  const cacheBlocks = options.blockMapCacheBlocks ?? DEFAULT_BLOCK_MAP_CACHE_BLOCKS;
-  const maximumAge = options.maximumAge ?? DEFAULT_BLOCK_MAP_MAXIMUM_AGE;
-
   const journal: RecoveryJournal = new RecoveryJournal(
     {
       io,
       notifier,
       statistics,
-      clock,
+      clock: options.clock ?? systemClock,
       origin: journalPartition.start,
       size: journalPartition.count,
       nonce: vdo.nonce,
@@ -212,27 +211,17 @@ function buildParts(found: Found): OpenParts {
       blockMapDataBlocks: recoveryJournal.blockMapDataBlocks,
     },
     {
-      isUrgent: () => dataPath.isUrgent,
+      isUrgent,
       onAdvance: (tail) => store.advance(tail),
       commitSlabJournals: (sequence) => depot.commitOldestTails(sequence),
     },
   );
-  const { slabConfig } = slabDepot;
   const depot = new SlabDepot({
     io,
     notifier,
     statistics,
     journalLocks: journal.locks,
-    config: {
-      ...slabConfig,
-      flushingDeadline: slabJournalFlushingDeadline({
-        flushing: slabConfig.flushingThreshold,
-        blocking: slabConfig.blockingThreshold,
-        scrubbing: slabConfig.scrubbingThreshold,
-      }),
-      hintShift: fullnessHintShift(slabConfig.slabBlocks),
-      nonce: vdo.nonce,
-    },
+    config: slabRules(slabDepot.slabConfig, vdo.nonce),
     firstBlock: slabDepot.firstBlock,
     lastBlock: slabDepot.lastBlock,
     summaryOrigin: findPartition(layout, PARTITION.slabSummary).start,
@@ -246,28 +235,44 @@ function buildParts(found: Found): OpenParts {
     notifier,
     statistics,
     journalLocks: journal.locks,
-    eraLength: blockMapEraLength(maximumAge),
+    eraLength: blockMapEraLength(options.maximumAge ?? DEFAULT_BLOCK_MAP_MAXIMUM_AGE),
     onWritten: () => leaves.onWritten(),
   });
-  const leaves = new LeafCache({ io, notifier, statistics, store, nonce: vdo.nonce, capacity: cacheBlocks });
-  const blockMap = new BlockMap({
-    io,
-    notifier,
-    journal,
-    depot,
-    leaves,
-    store,
-    rootOrigin: map.rootOrigin,
-    nonce: vdo.nonce,
-  });
+  const capacity = options.blockMapCacheBlocks ?? DEFAULT_BLOCK_MAP_CACHE_BLOCKS;
+  const leaves = new LeafCache({ io, notifier, statistics, store, nonce: vdo.nonce, capacity });
+  const { rootOrigin } = map;
+  const blockMap = new BlockMap({ io, notifier, journal, depot, leaves, store, rootOrigin, nonce: vdo.nonce });
+  return { journal, depot, blockMap };
+}
+
+function slabRules(config: SlabConfig, nonce: bigint): SlabRules {
+  const thresholds = {
+    flushing: config.flushingThreshold,
+    blocking: config.blockingThreshold,
+    scrubbing: config.scrubbingThreshold,
+  };
+  return {
+    ...config,
+    flushingDeadline: slabJournalFlushingDeadline(thresholds),
+    hintShift: fullnessHintShift(config.slabBlocks),
+    nonce,
+  };
+}
+
+function buildParts(found: Found): OpenParts {
+  const { device, options, emit, geometry, statistics, io, keeper } = found;
+  const clock = options.clock ?? systemClock;
+  const log = options.log ?? (() => undefined);
+  const notifier = new ReadOnlyNotifier();
+  const metadata = buildMetadata(found, notifier, () => dataPath.isUrgent);
+  const { journal, depot } = metadata;
   const client = new IndexClient({ statistics, depot, clock, log: (text) => log("warning", text) });
+  client.isEnabled = options.deduplication !== false;
   const pool = new VioPool(options.dataVios ?? DATA_VIOS_MAX);
   const dataPath: DataPath = new DataPath({
+    ...metadata,
     statistics,
     notifier,
-    journal,
-    depot,
-    blockMap,
     reader: new BlockReader(io),
     writer: new BlockWriter(io),
     hasher: new BlockHasher(),
@@ -275,35 +280,25 @@ function buildParts(found: Found): OpenParts {
     index: client,
     log,
     pool,
-    logicalBlocks: vdo.config.logicalBlocks,
+    logicalBlocks: keeper.value.vdo.config.logicalBlocks,
     onNoSpace: () => emit({ type: "full" }),
   });
   dataPath.write.compression = options.compression !== false;
-  client.isEnabled = options.deduplication !== false;
-  const index = new IndexManager({
-    device,
-    geometry,
-    client,
-    clock,
-    statistics,
-    log,
-    onChange: (state) => emit({ type: "index", state }),
-  });
+  const onChange = (state: IndexState): void => emit({ type: "index", state });
+  const index = new IndexManager({ device, geometry, client, clock, statistics, log, onChange });
   const parts: OpenParts = {
+    ...metadata,
     geometry,
     keeper,
     io,
     notifier,
     statistics,
-    journal,
-    depot,
-    blockMap,
     dataPath,
     write: dataPath.write,
     client,
     index,
-    cacheBlocks,
-    maximumAge,
+    cacheBlocks: options.blockMapCacheBlocks ?? DEFAULT_BLOCK_MAP_CACHE_BLOCKS,
+    maximumAge: options.maximumAge ?? DEFAULT_BLOCK_MAP_MAXIMUM_AGE,
     isStatic: options.readOnly,
     wasNew: keeper.state === VOLUME_STATE.new,
     deduplication: options.deduplication !== false,
@@ -314,9 +309,20 @@ function buildParts(found: Found): OpenParts {
       blockMapDataBlocks: journal.blockMapDataBlocks,
     }),
     snapshot: () => snapshot(parts, pool, options),
-    lostWrites: () => !parts.isStatic,
   };
   return parts;
+}
+
+/** Loads the counts of a volume that is opened read-only, for its statistics. Nothing is written, and damage is no obstacle. */
+async function loadForReading({ depot, keeper, notifier, wasNew }: OpenParts): Promise<void> {
+  if (notifier.isReadOnly) return;
+  try {
+    await depot.loadSummary({ isNew: wasNew, oldZones: keeper.value.slabDepot.zoneCount });
+    await depot.loadJournals();
+    await depot.loadCounts({ save: false });
+  } catch (error) {
+    notifier.enter(error);
+  }
 }
 
 /** Loads the depot and marks the volume as in use: from the super block's save on it must be stopped cleanly. */
@@ -326,7 +332,7 @@ async function loadParts({ depot, keeper, notifier, usage, wasNew }: OpenParts):
   await depot.summary.writeAllCopies();
   await keeper.save(VOLUME_STATE.dirty, usage());
   try {
-    await depot.loadCounts();
+    await depot.loadCounts({ save: true });
   } catch (error) {
     // The volume comes up readable, and stays so: its counts are not known.
     notifier.enter(error);

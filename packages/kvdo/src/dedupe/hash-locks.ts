@@ -170,7 +170,7 @@ export class HashLocks {
       if (isEqual) hashLock.dedupeAdviceValid++;
       else hashLock.dedupeAdviceStale++;
     }
-    lock.isVerified = isEqual && lock.duplicateLock !== null && lock.duplicateLock.claim();
+    lock.isVerified = isEqual && lock.duplicateLock?.claim() === true;
     if (lock.isVerified) this.#startDeduping(lock, leader, false);
     else {
       lock.needsUpdate = true;

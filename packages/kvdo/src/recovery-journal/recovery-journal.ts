@@ -416,7 +416,7 @@ export class RecoveryJournal {
   /** Drains and closes the active block, so that the next block written is `tail`: for a clean stop. */
   async save(): Promise<void> {
     await this.drain();
-    if (this.#active !== null && this.#active.isCommitted) this.#recycle(this.#active);
+    if (this.#active?.isCommitted === true) this.#recycle(this.#active);
     this.#active = null;
     await this.drain();
     this.#cancelTimer?.();

@@ -200,9 +200,12 @@ export class SlabDepot implements SlabContext {
     return this.#forEachSlab((slab) => slab.loadJournalTail());
   }
 
-  /** Makes the counts of every slab exact and opens all slabs for allocation, clean ones and the emptiest first. */
-  async loadCounts(): Promise<void> {
-    await this.#forEachSlab((slab) => slab.load());
+  /**
+   * Makes the counts of every slab exact and opens all slabs for allocation, clean ones and the emptiest first. What had to
+   * be replayed is saved, unless `save` is false.
+   */
+  async loadCounts({ save }: { save: boolean }): Promise<void> {
+    await this.#forEachSlab((slab) => slab.load(save));
     for (const slab of this.slabs) this.allocatedBlocks += this.config.dataBlocks - slab.freeBlocks;
     const order = this.slabs.map((slab) => ({ slab, entry: this.summary.get(slab.number) }));
     order.sort(

@@ -174,9 +174,9 @@ export class Slab {
 
   /**
    * Makes the counts exact: reads them if the summary says that they mean something, and replays the journal if it holds
-   * changes that they do not. Throws `VDO_IO` or `VDO_CORRUPT`.
+   * changes that they do not; these are saved if `save` is set. Throws `VDO_IO` or `VDO_CORRUPT`.
    */
-  async load(): Promise<void> {
+  async load(save: boolean): Promise<void> {
     const { summary, config, io } = this.#context;
     const entry = summary.get(this.number);
     const points = {
@@ -195,7 +195,7 @@ export class Slab {
     if (entry.isDirty) {
       await replaySlabJournal({ slab: this, io, config, points });
       if (!entry.loadCounts) this.dirtyForFirstUse();
-      await this.#saveReplayed();
+      if (save) await this.#saveReplayed();
     }
     this.journal.forget();
     this.isRecovered = true;
