@@ -60,6 +60,7 @@ export class UdsIndex {
   #engine: IndexEngine | undefined;
   #store: IndexStore | undefined;
   #stopping = false;
+  #refused: { state: UdsState; error: VdoError } | undefined;
   #closing: Promise<void> | undefined;
   #changing: Promise<void> = Promise.resolve();
 
@@ -194,15 +195,17 @@ export class UdsIndex {
     request.onDone(request);
   }
 
+  /** Why requests are refused. Made once per state: an error with its stack costs more than a request. */
   #refusal(): VdoError {
+    if (this.#refused?.state !== this.#state) this.#refused = { state: this.#state, error: this.#newRefusal() };
+    return this.#refused.error;
+  }
+
+  #newRefusal(): VdoError {
     const state = this.#state;
     if (state === "disabled" || state === "failed") {
-      return new VdoError(
-        "UDS_DISABLED",
-        `the index is ${state}; close it and open it again`,
-        {},
-        this.#engine?.disabled,
-      );
+      const message = `the index is ${state}; close it and open it again`;
+      return new VdoError("UDS_DISABLED", message, {}, this.#engine?.disabled);
     }
     if (state === "closed") return new VdoError("VDO_CLOSED", "the index was closed", { object: "index" });
     return new VdoError("UDS_BUSY", `the index is ${state}; try again later`, { state });

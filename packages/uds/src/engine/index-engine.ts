@@ -70,6 +70,7 @@ export class IndexEngine {
   #closePending = false;
   #writing: Promise<void> | undefined;
   #disabled: unknown;
+  #refusal: VdoError | undefined;
   /** Set while {@link findInChapter} uses the page cache. */
   #searcher: UdsRequest | undefined;
 
@@ -130,6 +131,9 @@ export class IndexEngine {
   #disable(error: unknown): void {
     if (this.#disabled !== undefined) return;
     this.#disabled = error;
+    // Made once: an error with its stack costs more than a request.
+    const message = "the index is disabled after an earlier failure; close it and open it again";
+    this.#refusal = new VdoError("UDS_DISABLED", message, {}, error);
     this.#options.onDisabled(error);
   }
 
@@ -141,12 +145,7 @@ export class IndexEngine {
     request.location = RecordLocation.NOWHERE;
     request.error = undefined;
     if (this.#disabled !== undefined) {
-      request.error = new VdoError(
-        "UDS_DISABLED",
-        "the index is disabled after an earlier failure; close it and open it again",
-        {},
-        this.#disabled,
-      );
+      request.error = this.#refusal;
       return true;
     }
     if (this.sparseCache !== undefined && this.volumeIndex.isHook(request.name) && !this.#triage(request)) return false;
