@@ -1,6 +1,8 @@
 /** The life of a daemon, with real processes, a real volume on a sparse file, and the NBD client of this repository. */
 import { once } from "node:events";
 import { existsSync } from "node:fs";
+import { link } from "node:fs/promises";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { Random } from "@vdo/base";
 import { NbdClient } from "@vdo/nbd";
@@ -103,8 +105,12 @@ test("a volume served read-only is read and not changed", async () => {
   expect((await commands.vdo("stop", "--name=v0")).status).toBe(0);
 });
 
-test("in the foreground the command is the daemon, until it is interrupted", async () => {
-  const child = commands.spawnVdo("start", "--name=v0", "--foreground");
+test("in the foreground the command is the daemon, on an inherited socket too, until it is interrupted", async () => {
+  const inherited = join(commands.folder, "inherited.sock");
+  const listener = createServer().listen(inherited);
+  await once(listener, "listening");
+  const { fd } = (listener as unknown as { _handle: { fd: number } })._handle;
+  const child = commands.spawnVdo(["start", "--name=v0", "--foreground"], fd);
   let out = "";
   await new Promise<void>((resolve) => {
     child.stdout?.on("data", (text: Buffer) => {
@@ -114,6 +120,12 @@ test("in the foreground the command is the daemon, until it is interrupted", asy
   });
   expect(out).toMatch(/^Starting VDO v0\nStarting compression on VDO v0\nVDO instance 0 volume is ready at /);
   expect(await readBack()).toBe(0);
+  // Closing our end removes the socket's name, so the service's socket gets another one first.
+  await link(inherited, `${inherited}.kept`);
+  listener.close();
+  const client = await NbdClient.connect(`nbd+unix:///v0?socket=${inherited}.kept`);
+  expect(client.blockCount).toBe(64810);
+  await client.close();
   child.kill("SIGINT");
   const [status] = (await once(child, "exit")) as [number];
   expect(status).toBe(0);

@@ -5,7 +5,7 @@
  * 2 option parsing (raised by the command line, never here), 4 internal inconsistency, 5 wrong state, 6 the system failed,
  * 7 user error.
  */
-import { type ErrorCode, errorMessage, VdoError } from "@vdo/base";
+import { type ErrorCode, errorMessage, isVdoError, VdoError } from "@vdo/base";
 
 declare module "@vdo/base" {
   interface ErrorData {
@@ -78,3 +78,29 @@ export function accessError(error: unknown, path: string, command: string): VdoE
   }
   return commandError("VDO_USER", errorMessage(error), path, error);
 }
+
+/** What to do about a volume that cannot be opened, by error code, where the error itself does not say. */
+const NEXT_STEPS: { readonly [code: string]: string } = {
+  VDO_BAD_MAGIC: "Check that this is the right device; vdo create makes a new volume on it",
+  VDO_CHECKSUM:
+    "The metadata is damaged: restore the storage from a backup, or make a new volume with vdo create --force",
+  VDO_CORRUPT:
+    "The metadata is damaged: restore the storage from a backup, or make a new volume with vdo create --force",
+  VDO_INCORRECT_COMPONENT: "The metadata is damaged or from another program: check that this is the right device",
+  VDO_UNSUPPORTED_VERSION: "Another version of VDO made this volume: use that one, or convert the volume with it",
+  VDO_BAD_LAYOUT: "The metadata is damaged, or the device is too small: check that it is the whole device",
+  VDO_BAD_CONFIGURATION: "Check the options, and that this is the right device",
+  VDO_PARAMETER_MISMATCH: "Check that the device is whole: it may have been shortened",
+  VDO_IO: "Look for errors of the storage in the system's log",
+};
+
+/** An engine's error with its place before it, and its code and the next step behind it. Its code and data stay. */
+export function placeError(error: unknown, place: string): unknown {
+  if (!isVdoError(error) || CLASSES.has(error.code)) return error;
+  const next = NEXT_STEPS[error.code];
+  const text = `${place}: ${error.message} (${error.code})${next === undefined ? "" : `. ${next}`}`;
+  return new VdoError(error.code, text, error.data, error);
+}
+
+/** Codes of this package, whose texts say everything already. */
+const CLASSES: ReadonlySet<string> = new Set(["VDO_COMMAND_FAILED", ...Object.values(CODE_BY_STATUS)]);

@@ -243,7 +243,7 @@ describe("what is refused", () => {
     const { status, message } = await failure(start());
     expect({ status, message }).toEqual({
       status: 1,
-      message: "this is not a VDO volume: block 0 does not start with dmvdo001",
+      message: `${disk}: this is not a VDO volume: block 0 does not start with dmvdo001 (VDO_CORRUPT). The metadata is damaged: restore the storage from a backup, or make a new volume with vdo create --force`,
     });
     expect(await machine.manager().list({ all: false })).toEqual([]);
     await expect(stat(machine.paths.volume("v0").folder)).rejects.toThrow("ENOENT");

@@ -55,11 +55,12 @@ export class CommandLine {
     return this.#run("vdostats", words);
   }
 
-  /** Starts `vdo` without waiting for its end. */
-  spawnVdo(...words: string[]): ChildProcess {
+  /** Starts `vdo` without waiting for its end, as a service manager does: `socket` is a listening socket to inherit. */
+  spawnVdo(words: string[], socket?: number): ChildProcess {
+    const activation = socket === undefined ? {} : { LISTEN_FDS: "1" };
     return spawn(process.execPath, nodeWords("vdo", words), {
-      env: this.#environment,
-      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...this.#environment, ...activation },
+      stdio: ["ignore", "pipe", "pipe", ...(socket === undefined ? [] : [socket])],
     });
   }
 

@@ -3,7 +3,7 @@ import { rm } from "node:fs/promises";
 import type { Configuration } from "../config/configuration.ts";
 import { defaultSettings, type VolumeSettings } from "../config/volume-settings.ts";
 import type { FormatFigures, FormatRequest } from "../engine.ts";
-import { commandError } from "../errors.ts";
+import { commandError, placeError } from "../errors.ts";
 import { describeSignature, findSignatures } from "../host/signatures.ts";
 import { examineStorage, openStorage, prepareFile, type Storage, stablePath } from "../host/storage.ts";
 import { renderFormatterSize } from "../size.ts";
@@ -109,6 +109,8 @@ async function formatStorage(
     settings.physicalSize = figures.physicalBlocks * 4096;
     settings.slabSize = figures.slabBlocks * 4096;
     await configuration.save();
+  } catch (error) {
+    throw placeError(error, settings.device);
   } finally {
     await storage.release();
   }

@@ -1,6 +1,7 @@
 /** What the storage says about the volume on it, read without locking: also while the volume runs. */
 import { FileDevice } from "@vdo/block-device";
 import type { StoredVolume } from "../engine.ts";
+import { placeError } from "../errors.ts";
 import { examineStorage } from "../host/storage.ts";
 import { uuidText } from "../values.ts";
 import type { CommandContext } from "./context.ts";
@@ -16,6 +17,8 @@ export async function inspectStorage({ environment }: CommandContext, device: st
   try {
     const stored = await environment.engine.inspect(file);
     return { ...stored, uuidText: uuidText(stored.uuid) };
+  } catch (error) {
+    throw placeError(error, device);
   } finally {
     await file.close();
   }

@@ -12,7 +12,7 @@ import { type Attachment, attach, detach, nbdUri, useOf } from "../attach/attach
 import type { VolumeSettings } from "../config/volume-settings.ts";
 import { ControlServer } from "../control/server.ts";
 import type { VolumeHandle, VolumeStatistics } from "../engine.ts";
-import { commandError } from "../errors.ts";
+import { commandError, placeError } from "../errors.ts";
 import type { Environment } from "../host/environment.ts";
 import { pause } from "../host/lock.ts";
 import type { Paths, VolumePaths } from "../host/paths.ts";
@@ -35,7 +35,7 @@ export interface DaemonOptions {
   attach?: AttachChoice | undefined;
   /** Group that owns the sockets, by name. */
   socketGroup?: string | undefined;
-  /** Inherited listening NBD socket. */
+  /** An inherited listening socket to serve on besides the volume's own. */
   descriptor?: number | undefined;
   environment: Environment;
   paths: Paths;
@@ -168,15 +168,18 @@ export class Daemon {
 
   async #openVolume({ device }: Storage): Promise<void> {
     const { settings, readOnly, environment, log } = this.#options;
-    this.#volume = await environment.engine.open(device, {
+    const options = {
       readOnly,
       compression: settings.compression === "enabled",
       deduplication: settings.deduplication === "enabled",
       blockMapCacheBlocks: Math.floor(settings.blockMapCacheSize / 4096),
       maximumAge: Math.min(16380, Math.max(1, settings.blockMapPeriod)),
       maxDiscardBlocks: Math.max(1, Math.floor(settings.maxDiscardSize / 4096)),
-      logicalBlockSize: settings.logicalBlockSize === 512 ? 512 : 4096,
+      logicalBlockSize: settings.logicalBlockSize === 512 ? (512 as const) : (4096 as const),
       log,
+    };
+    this.#volume = await environment.engine.open(device, options).catch((error: unknown) => {
+      throw placeError(error, settings.device);
     });
     this.#undo.push(() => this.#volume.close());
   }
@@ -192,7 +195,6 @@ export class Daemon {
       log,
     });
     this.#undo.push(() => this.#exports.close());
-    if (descriptor !== undefined) return;
     await chmod(nbdSocket, this.#socketMode());
     await this.#giveToGroup(nbdSocket);
   }

@@ -6,7 +6,7 @@ export interface ExportOptions {
   name: string;
   device: BlockDevice;
   socketPath: string;
-  /** An inherited listening socket to use instead of making `socketPath`. */
+  /** An inherited listening socket to serve on besides `socketPath`. */
   descriptor?: number | undefined;
   log(level: "info" | "warning" | "error", text: string): void;
 }

@@ -12,7 +12,8 @@ export const nbdExporter: Exporter = async ({ name, device, socketPath, descript
     exports: [{ name, device, description: `VDO volume ${name}` }],
     onError: (error) => log("error", errorMessage(error)),
   });
-  await server.listen(descriptor === undefined ? { path: socketPath } : { fd: descriptor });
+  await server.listen({ path: socketPath });
+  if (descriptor !== undefined) await server.listen({ fd: descriptor });
   return {
     connections: () => server.connectionCount,
     close: () => server.close({ graceMs: GRACE_MILLISECONDS }),
