@@ -26,8 +26,8 @@ export interface IndexMemory {
   storage: number;
 }
 
-/** Bytes of bookkeeping per delta list: start (4), size (2), flush chapter (8). */
-const LIST_BYTES = 14;
+/** Bytes of bookkeeping per delta list: start (4), size (2), flush chapter (8), three marks (6 each). */
+const LIST_BYTES = 32;
 
 /** The memory that opening an index with `config` takes. Throws `UDS_BAD_CONFIGURATION`. */
 export function indexMemory(config: IndexConfig): IndexMemory {

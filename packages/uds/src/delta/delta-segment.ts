@@ -8,6 +8,9 @@
  * share, larger windows asking for larger shares, so that the work of an insertion stays small on average however full
  * the memory is. Nothing is allocated after construction.
  *
+ * For three addresses in each list (a quarter, a half, three quarters of the address space) the position of the first
+ * entry that is not below is kept, so that a search decodes a quarter of the list.
+ *
  * The format limits what must hold: no list above 65535 bits, and all lists together within the memory.
  */
 import { COLLISION_BITS, LIST_BITS_MAX } from "../constants.ts";
@@ -17,6 +20,9 @@ import { ListCursor } from "./list-cursor.ts";
 import { writeCollision, writeEntry } from "./list-writer.ts";
 
 const GUARD_BYTES = 8;
+/** Positions kept per list, and the address bits below a quarter of the address space of the volume index. */
+const MARKS = 3;
+const QUARTER_BITS = 18;
 const WINDOW_LISTS_MIN = 16;
 /** Bytes of gap that a window must be able to give each list, per doubling of the window. */
 const SHARE_BYTES = 2;
@@ -50,6 +56,10 @@ export class DeltaSegment {
   /** Byte at which each list starts; one more for the end of the memory. */
   readonly #starts: Uint32Array;
   readonly #sizes: Uint16Array;
+  /** For each list and mark: bit of the first entry with an address of at least (mark + 1) · 2^18, or the list's end. */
+  readonly #markOffsets: Uint16Array;
+  /** Address of the entry before that. */
+  readonly #markKeys: Uint32Array;
   #list = 0;
 
   constructor({ listCount, memoryBytes, code, valueBits }: DeltaSegmentOptions) {
@@ -60,6 +70,8 @@ export class DeltaSegment {
     this.#view = new DataView(this.#bytes.buffer);
     this.#starts = new Uint32Array(listCount + 1);
     this.#sizes = new Uint16Array(listCount);
+    this.#markOffsets = new Uint16Array(listCount * MARKS);
+    this.#markKeys = new Uint32Array(listCount * MARKS);
     this.cursor = new ListCursor(code, valueBits);
     this.clear();
   }
@@ -67,6 +79,8 @@ export class DeltaSegment {
   /** Makes every list empty. */
   clear(): void {
     this.#sizes.fill(0);
+    this.#markOffsets.fill(0);
+    this.#markKeys.fill(0);
     this.recordCount = 0;
     this.collisionCount = 0;
     this.usedBits = 0;
@@ -101,7 +115,15 @@ export class DeltaSegment {
   /** Searches `list`; the answer is in {@link cursor}. */
   find(list: number, address: number, name: Uint8Array): void {
     this.#list = list;
-    this.cursor.find(this.#view, this.#starts[list] as number, 0, this.#sizes[list] as number, address, name);
+    const start = this.#starts[list] as number;
+    const size = this.#sizes[list] as number;
+    const mark = Math.min(address >>> QUARTER_BITS, MARKS);
+    if (mark === 0) this.cursor.find(this.#view, start, 0, size, address, name, 0, 0);
+    else {
+      const at = list * MARKS + mark - 1;
+      const from = this.#markOffsets[at] as number;
+      this.cursor.find(this.#view, start, 0, size, address, name, from, this.#markKeys[at] as number);
+    }
   }
 
   /** Puts the cursor before the first entry of `list`. */
@@ -127,6 +149,7 @@ export class DeltaSegment {
     const { cursor } = this;
     const growth = this.#valueBits + this.#code.minBits + COLLISION_BITS;
     if (!this.#grow(cursor.next, growth)) return false;
+    this.#moveMarks(cursor.key, growth);
     writeCollision(this.#view, cursor.base, cursor.next, this.#code, this.#valueBits, value, name);
     this.recordCount++;
     this.collisionCount++;
@@ -141,16 +164,46 @@ export class DeltaSegment {
     const bits = valueBits + codeBits(code, delta);
     if (cursor.offset === cursor.end) {
       if (!this.#grow(cursor.end, bits)) return false;
+      this.#insertBeforeMarks(address, cursor.offset, bits, bits);
       writeEntry(this.#view, cursor.base, cursor.offset, code, valueBits, value, delta);
     } else {
       const following = getBits(this.#view, cursor.base, cursor.offset, valueBits);
       const growth = bits + valueBits + codeBits(code, cursor.key - address) - (cursor.next - cursor.offset);
       if (!this.#grow(cursor.next, growth)) return false;
+      this.#insertBeforeMarks(address, cursor.offset, bits, growth);
       const at = writeEntry(this.#view, cursor.base, cursor.offset, code, valueBits, value, delta);
       writeEntry(this.#view, cursor.base, at, code, valueBits, following, cursor.key - address);
     }
     this.recordCount++;
     return true;
+  }
+
+  /** Entries behind `address` moved by `growth` bits. */
+  #moveMarks(address: number, growth: number): void {
+    const first = this.#list * MARKS;
+    for (let mark = Math.min(address >>> QUARTER_BITS, MARKS); mark < MARKS; mark++) {
+      this.#markOffsets[first + mark] = (this.#markOffsets[first + mark] as number) + growth;
+    }
+  }
+
+  /** An entry of `address` came in at `offset`: the one there moved by `bits`, those behind that by `growth`. */
+  #insertBeforeMarks(address: number, offset: number, bits: number, growth: number): void {
+    const first = this.#list * MARKS;
+    for (let mark = Math.min(address >>> QUARTER_BITS, MARKS); mark < MARKS; mark++) {
+      const old = this.#markOffsets[first + mark] as number;
+      if (old === offset) this.#markKeys[first + mark] = address;
+      this.#markOffsets[first + mark] = old + (old === offset ? bits : growth);
+    }
+  }
+
+  /** The plain entry of `address` at `offset` went; the one behind it, which was at `next`, takes its place. */
+  #removeBeforeMarks(address: number, offset: number, next: number, shrinkage: number): void {
+    const first = this.#list * MARKS;
+    for (let mark = Math.min(address >>> QUARTER_BITS, MARKS); mark < MARKS; mark++) {
+      const old = this.#markOffsets[first + mark] as number;
+      if (old === next) this.#markKeys[first + mark] = this.cursor.previousKey;
+      this.#markOffsets[first + mark] = old === next ? offset : old - shrinkage;
+    }
   }
 
   /** Makes `growth` bits of room in the cursor's list at bit `at`. */
@@ -174,30 +227,37 @@ export class DeltaSegment {
     return true;
   }
 
-  /** Removes the entry that the cursor is at. The cursor is then at the place where it was. */
+  /** Removes the entry that the cursor is at. The cursor is then before the place where it was. */
   remove(): void {
     const { cursor } = this;
-    const { base, offset, delta } = cursor;
+    const { base, offset, delta, key, previousKey, next } = cursor;
     const end = this.#sizes[this.#list] as number;
     const valueBits = this.#valueBits;
     let to = offset;
-    let from = cursor.next;
+    let from = next;
+    let followedBySame = cursor.isCollision;
     if (cursor.isCollision) this.collisionCount--;
     else if (from < end) {
       // The following entry takes over the delta; a collision entry becomes a plain one and loses its name.
       cursor.advance();
-      if (cursor.isCollision) this.collisionCount--;
+      followedBySame = cursor.isCollision;
+      if (followedBySame) this.collisionCount--;
       const value = getBits(this.#view, base, from, valueBits);
       from = cursor.next;
       to = writeEntry(this.#view, base, offset, this.#code, valueBits, value, delta + cursor.delta);
     }
     moveBitsDown(this.#view, base, from, to, end - from);
+    cursor.previousKey = previousKey;
+    if (followedBySame) this.#moveMarks(key, to - from);
+    else this.#removeBeforeMarks(key, offset, next, from - to);
     const size = end - (from - to);
     this.#sizes[this.#list] = size;
     this.usedBits -= from - to;
     this.recordCount--;
     this.discardCount++;
     cursor.end = size;
+    cursor.next = offset;
+    cursor.key = previousKey;
     cursor.found = false;
   }
 
@@ -208,19 +268,9 @@ export class DeltaSegment {
   expire(list: number, first: number, count: number, mask: number): number {
     const { cursor } = this;
     this.open(list);
-    let nearest = mask;
-    while (cursor.advance()) {
-      const distance = (cursor.value() - first) & mask;
-      if (distance >= count) {
-        if (distance < nearest) nearest = distance;
-        continue;
-      }
-      const { offset, previousKey } = cursor;
-      this.remove();
-      cursor.next = offset;
-      cursor.key = previousKey;
-    }
-    return nearest;
+    cursor.nearest = mask;
+    while (cursor.advanceToPayload(first, count, mask)) this.remove();
+    return cursor.nearest;
   }
 
   /** Spreads a window of lists so that `list` has `bytes` bytes. False when even the whole memory is too full. */
@@ -302,11 +352,21 @@ export class DeltaSegment {
     }
     const { cursor } = this;
     this.open(list);
+    const marks = list * MARKS;
+    let mark = 0;
     while (cursor.advance()) {
       this.recordCount++;
       if (cursor.isCollision) this.collisionCount++;
+      for (; mark < MARKS && cursor.key >= (mark + 1) << QUARTER_BITS; mark++) {
+        this.#markOffsets[marks + mark] = cursor.offset;
+        this.#markKeys[marks + mark] = cursor.previousKey;
+      }
       // Addresses only rise, so one beyond 2^31 tells of damage before it can overflow.
       if (cursor.key >= 2 ** 31) return false;
+    }
+    for (; mark < MARKS; mark++) {
+      this.#markOffsets[marks + mark] = size;
+      this.#markKeys[marks + mark] = cursor.key;
     }
     return !cursor.damaged;
   }

@@ -40,6 +40,8 @@ export class ListCursor {
   isCollision = false;
   /** The last search found an entry for the name. */
   found = false;
+  /** Smallest distance of a payload that {@link advanceToPayload} passed. */
+  nearest = 0;
   /** The list is damaged: an entry runs past its end. */
   damaged = false;
 
@@ -114,9 +116,19 @@ export class ListCursor {
 
   /**
    * Searches the list in bits `start` to `end` - 1 for `address`, and among the collision entries behind it for `name`.
-   * Not found: the cursor is at the place where the address would be inserted.
+   * Not found: the cursor is at the place where the address would be inserted. `from` is a plain entry, not behind the
+   * address, that follows one of address `fromKey`: the search begins there.
    */
-  find(view: DataView, base: number, start: number, end: number, address: number, name: Uint8Array): void {
+  find(
+    view: DataView,
+    base: number,
+    start: number,
+    end: number,
+    address: number,
+    name: Uint8Array,
+    from = start,
+    fromKey = 0,
+  ): void {
     const { valueBits, minBits, minKeys, increment } = this;
     const mask = this.#mask;
     this.view = view;
@@ -125,9 +137,9 @@ export class ListCursor {
     this.end = end;
     this.isCollision = false;
     this.damaged = false;
-    let at = start;
-    let next = start;
-    let key = 0;
+    let at = from;
+    let next = from;
+    let key = fromKey;
     let delta = 0;
     while (at < end) {
       const bit = at + valueBits;
@@ -183,6 +195,47 @@ export class ListCursor {
   /** Payload of the entry that the cursor is at. */
   value(): number {
     return getBits(this.view, this.base, this.offset, this.valueBits);
+  }
+
+  /**
+   * Looks from the cursor's place for the next entry whose payload is one of the `count` values from `first` upwards
+   * (modulo `mask` + 1), and goes there; false at the end. Keeps in {@link nearest} how near the payloads passed came.
+   */
+  advanceToPayload(first: number, count: number, mask: number): boolean {
+    const { view, base, start, end, valueBits, minBits, minKeys, increment } = this;
+    const codeMask = this.#mask;
+    let nearest = this.nearest;
+    let key = this.key;
+    for (let at = this.next; at < end; ) {
+      const value = view.getUint32(base + (at >>> 3), true) >>> (at & 7);
+      const distance = (value - first) & mask;
+      const bit = at + valueBits;
+      const word = view.getUint32(base + (bit >>> 3), true) >>> (bit & 7);
+      const code = word & codeMask;
+      const rest = word >>> minBits;
+      const large = (minKeys - 1 - code) >> 31;
+      let zeros = 31 - Math.clz32(rest & -rest);
+      if ((zeros & large) < 0) zeros = this.#zeros(0, bit + minBits);
+      const delta = code + (Math.imul(zeros, increment) & large);
+      let next = bit + minBits + ((zeros + 1) & large);
+      const isCollision = delta === 0 && at !== start;
+      if (isCollision) next += COLLISION_BITS;
+      if (distance < count) {
+        this.nearest = nearest;
+        this.offset = at;
+        this.next = next;
+        this.delta = delta;
+        this.previousKey = key;
+        this.key = key + delta;
+        this.isCollision = isCollision;
+        return true;
+      }
+      if (distance < nearest) nearest = distance;
+      key += delta;
+      at = next;
+    }
+    this.nearest = nearest;
+    return false;
   }
 
   /** True when the whole list decodes exactly to its end with payloads below `valueLimit`. */
