@@ -44,11 +44,15 @@ vdo_stop() { dmsetup remove "$1"; }
 vdo_stat() { vdostats --verbose "$1" | sed -n "s/^ *$2 *: *//p" | head -n 1; }
 
 # blocks_sum DEVICE START COUNT: SHA-256 of COUNT blocks of 4096 bytes from block START.
-blocks_sum() { dd if="$1" bs=4096 skip="$2" count="$3" iflag=direct 2> /dev/null | sha256sum | cut -d ' ' -f 1; }
+blocks_sum() {
+  dd if="$1" bs=1M skip=$(($2 * 4096)) count=$(($3 * 4096)) iflag=direct,skip_bytes,count_bytes 2> /dev/null |
+    sha256sum | cut -d ' ' -f 1
+}
 
 # copy_blocks SOURCE SKIP TARGET SEEK COUNT: copies blocks of 4096 bytes and waits until they are durable.
 copy_blocks() {
-  dd if="$1" of="$3" bs=4096 skip="$2" seek="$4" count="$5" oflag=direct conv=fsync,notrunc 2> /dev/null
+  dd if="$1" of="$3" bs=64k skip=$(($2 * 4096)) seek=$(($4 * 4096)) count=$(($5 * 4096)) \
+    iflag=skip_bytes,count_bytes oflag=direct,seek_bytes conv=fsync,notrunc 2> /dev/null
 }
 
 # discard_blocks DEVICE START COUNT
