@@ -335,6 +335,8 @@ describe("what others see", () => {
     expect(text).toContain("    Index status: online\n");
     expect(text).toContain("        1K-blocks: 4096\n");
     expect(text).toContain("        512 byte emulation: false\n");
+    expect(text).toContain("        write amplification ratio: 0.0\n");
+    expect(text).toContain("        saving percent: N/A\n");
     await stop();
     const stopped = await machine.manager().status({ all: true });
     expect(stopped).toContain("    Index status: not available\n");

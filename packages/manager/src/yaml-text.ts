@@ -1,5 +1,5 @@
 /** YAML text for people and scripts: version 1.1, block style, quoted only where needed. */
-import { Document, YAMLMap } from "yaml";
+import { Document, isNode, YAMLMap } from "yaml";
 
 /** The text of `value`; the keys of nested mappings are sorted bytewise, the top level keeps its order. */
 export function yamlText(value: Readonly<Record<string, unknown>>): string {
@@ -11,7 +11,7 @@ export function yamlText(value: Readonly<Record<string, unknown>>): string {
 }
 
 function sorted(value: unknown): unknown {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  if (typeof value !== "object" || value === null || Array.isArray(value) || isNode(value)) return value;
   const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
   return Object.fromEntries(entries.map(([key, item]) => [key, sorted(item)]));
 }

@@ -10,7 +10,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { type DaemonState, spawnLauncher } from "@vdo/manager";
-import { runVdostats } from "@vdo/vdostats";
 import { commandEnvironment, runVdo } from "../../src/run.ts";
 
 export interface Outcome {
@@ -76,7 +75,8 @@ export class CommandLine {
   }
 
   async #run(program: keyof typeof PROGRAMS, words: string[]): Promise<Outcome> {
-    if (this.#apart) return runProgram(process.execPath, nodeWords(program, words), this.#environment);
+    if (this.#apart || program === "vdostats")
+      return runProgram(process.execPath, nodeWords(program, words), this.#environment);
     const outcome = { status: 0, out: "", err: "" };
     const streams = {
       out: (text: string) => {
@@ -91,8 +91,7 @@ export class CommandLine {
       ...commandEnvironment("0.0.0", fileURLToPath(import.meta.url)),
       variables: this.#environment,
     };
-    const run = program === "vdo" ? runVdo : runVdostats;
-    outcome.status = await run({ words, streams, environment: { ...environment, launcher } });
+    outcome.status = await runVdo({ words, streams, environment: { ...environment, launcher } });
     return outcome;
   }
 }

@@ -12,7 +12,7 @@ beforeEach(async () => {
 afterEach(() => machine.remove());
 
 const pathsOf = (changes: Partial<ClientEnvironment>) =>
-  new Paths({ ...machine.environment, variables: {}, home: "/home/me", temporaryFolder: "/tmp", ...changes });
+  new Paths({ ...machine.environment, variables: {}, home: "/users/me", temporaryFolder: "/tmp", ...changes });
 
 describe("where things live", () => {
   test("for root", () => {
@@ -32,9 +32,9 @@ describe("where things live", () => {
 
   test("for others", () => {
     const paths = pathsOf({ uid: 1000 });
-    expect(paths.configuration(undefined)).toBe("/home/me/.config/vdo/vdoconf.yml");
+    expect(paths.configuration(undefined)).toBe("/users/me/.config/vdo/vdoconf.yml");
     expect(paths.runtimeRoot).toBe("/tmp/vdo-1000");
-    expect(paths.volume("v").logFile).toBe("/home/me/.local/state/vdo/v.log");
+    expect(paths.volume("v").logFile).toBe("/users/me/.local/state/vdo/v.log");
     const variables = { XDG_CONFIG_HOME: "/c", XDG_RUNTIME_DIR: "/r", XDG_STATE_HOME: "/s" };
     const custom = pathsOf({ uid: 1000, variables });
     expect(custom.configuration(undefined)).toBe("/c/vdo/vdoconf.yml");

@@ -1,5 +1,6 @@
 /** Statistics under the labels of `vdostats --verbose`. The labels and their order are `@vdo/kvdo`'s. */
 import { verboseLines } from "@vdo/kvdo";
+import { Scalar } from "yaml";
 import type { VolumeStatistics } from "../engine.ts";
 
 export { verboseLines };
@@ -7,8 +8,8 @@ export { verboseLines };
 const LINE = /^ {2}(.*?) +: (.*)$/;
 
 /** Labels and values as YAML 1.1 reads the printed lines: integers and fractions as numbers, `on` and `off` as booleans. */
-export function statisticsMap(statistics: VolumeStatistics): Record<string, number | boolean | string> {
-  const map: Record<string, number | boolean | string> = {};
+export function statisticsMap(statistics: VolumeStatistics): Record<string, number | boolean | string | Scalar> {
+  const map: Record<string, number | boolean | string | Scalar> = {};
   for (const line of verboseLines({ name: "", statistics })) {
     const [, label, value] = LINE.exec(line) ?? [];
     if (label !== undefined && value !== undefined) map[label] = yamlValue(value);
@@ -16,7 +17,12 @@ export function statisticsMap(statistics: VolumeStatistics): Record<string, numb
   return map;
 }
 
-function yamlValue(text: string): number | boolean | string {
+function yamlValue(text: string): number | boolean | string | Scalar {
   if (text === "on" || text === "off") return text === "on";
-  return /^-?\d+(\.\d+)?$/.test(text) ? Number(text) : text;
+  if (/^-?\d+$/.test(text)) return Number(text);
+  if (!/^-?\d+\.\d+$/.test(text)) return text;
+  // A whole fraction stays one for its readers: 1.0.
+  const fraction = new Scalar(Number(text));
+  fraction.minFractionDigits = 1;
+  return fraction;
 }
