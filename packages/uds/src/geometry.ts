@@ -134,8 +134,8 @@ function checkChapters(chapters: Required<ChapterGeometry>): void {
   }
   if (chaptersPerVolume % 2 !== 0)
     throw bad("chapters per volume", chaptersPerVolume, "even (odd means a reduced index)");
-  if (!Number.isInteger(sparseChapters) || sparseChapters < 0 || sparseChapters > chaptersPerVolume - 1) {
-    throw bad("sparse chapters", sparseChapters, "fewer than the chapters per volume");
+  if (!Number.isInteger(sparseChapters) || sparseChapters < 0 || sparseChapters > chaptersPerVolume - 2) {
+    throw bad("sparse chapters", sparseChapters, "at least 2 fewer than the chapters per volume");
   }
   if (!Number.isInteger(sampleRate) || sampleRate < 0 || sampleRate > 65535 || sparseChapters > 0 !== sampleRate > 0) {
     throw bad("sample rate", sampleRate, "1 to 65535 in a sparse index, 0 in a dense one");

@@ -363,6 +363,10 @@ describe("opening", () => {
     // Chapter 3: one index page of 4096 bytes and two record pages each.
     await device.writeZeroes(2 + 1 + 3 * geometry.pagesPerChapter, 1);
     await expect(UdsIndex.open({ ...TINY, device, create: "never" })).rejects.toMatchObject({ code: "VDO_CORRUPT" });
+    const replaced = await UdsIndex.open({ ...TINY, device });
+    expect(replaced.statistics().entriesIndexed).toBe(0);
+    expect(await replaced.post(new Uint8Array(16), new Uint8Array(16))).toBeUndefined();
+    await replaced.close();
   });
 });
 
@@ -444,4 +448,24 @@ describe("suspending", () => {
     expect((await index.queryBatch(names)).foundCount).toBe(R + 30);
     await Promise.all([index.close(), index.close()]);
   });
+});
+
+test("a request submitted again before it is done is a bug that is told", async () => {
+  const device = deviceFor(TINY);
+  const index = await UdsIndex.create({ ...TINY, device });
+  const names = randomRecords(1, R * 2);
+  await index.postBatch(names, values(R * 2));
+  await index.close();
+  const loaded = await UdsIndex.open({ ...TINY, device });
+  const request = new UdsRequest();
+  request.name.set(names.subarray(0, 16));
+  const done = new Promise<UdsRequest>((resolve) => {
+    request.onDone = resolve;
+  });
+  loaded.submit(request);
+  expect(request.pending).toBe(true);
+  expect(() => loaded.submit(request)).toThrow(/not submitted again/);
+  expect((await done).found).toBe(true);
+  expect(request.pending).toBe(false);
+  await loaded.close();
 });

@@ -40,6 +40,9 @@ export class UdsRequest {
   /** Anything the caller wants to find again in `onDone`. */
   context: unknown = undefined;
 
+  /** True from submission until `onDone`: the request must be left alone. */
+  pending = false;
+
   /** Internal: name, value and old value as 32-bit words. */
   readonly words: Uint32Array;
   /** Internal: next request in the queue that this one waits in. */

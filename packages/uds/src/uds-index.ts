@@ -5,7 +5,7 @@
  *        │         └─▶ disabled (an error; requests are refused until it is opened again)
  *        └─▶ failed
  */
-import { type Clock, Random, systemClock, VdoError } from "@vdo/base";
+import { type Clock, isVdoError, Random, systemClock, VdoError } from "@vdo/base";
 import { type BlockDevice, MemoryDevice } from "@vdo/block-device";
 import { IndexEngine } from "./engine/index-engine.ts";
 import { type RebuildProgress, rebuildIndex } from "./engine/rebuild.ts";
@@ -106,7 +106,7 @@ export class UdsIndex {
       this.#store = store;
       this.#engine = this.#newEngine(store);
       if (this.#wasCreated) this.#log("created a new index");
-      else await this.#load(store, this.#engine);
+      else await this.#loadOrReplace(store, this.#engine);
       this.#state = this.#engine.disabled === undefined ? "open" : "disabled";
     } catch (error) {
       if (this.#state === "opening") this.#state = "failed";
@@ -159,6 +159,21 @@ export class UdsIndex {
   #disabled(error: unknown): void {
     if (this.#state === "open" || this.#state === "suspended") this.#state = "disabled";
     this.#log(`the index is disabled: ${error instanceof Error ? error.message : String(error)}`);
+  }
+
+  /** Loads; an index that cannot even be rebuilt is replaced, if that was allowed. */
+  async #loadOrReplace(store: IndexStore, engine: IndexEngine): Promise<void> {
+    try {
+      await this.#load(store, engine);
+    } catch (error) {
+      const { nonce = 0n, create = "ifMissing" } = this.#options;
+      if (create === "never" || !isVdoError(error, "VDO_CORRUPT")) throw error;
+      this.#log(`making a new index: ${error.message}`);
+      const { geometry } = this;
+      const fresh = { geometry, nonce, nonceInfo: this.#nonceInfo(), clock: this.#clock };
+      this.#store = await IndexStore.create(store.storage, fresh);
+      this.#engine = this.#newEngine(this.#store);
+    }
   }
 
   async #load(store: IndexStore, engine: IndexEngine): Promise<void> {

@@ -14,6 +14,7 @@
  * - Held: a save or a close waits for everything under way; new requests queue up.
  * - A request submitted from within `onDone` queues up and runs after, so that streams of requests do not recurse.
  */
+import { invariant } from "@vdo/base";
 import type { UdsRequest } from "../request.ts";
 import { RequestQueue } from "./request-queue.ts";
 
@@ -41,6 +42,8 @@ export class RequestGates {
   }
 
   submit(request: UdsRequest): void {
+    invariant(!request.pending, "a request is not submitted again before it is done");
+    request.pending = true;
     if (this.#running || this.#held || this.#stalled || this.#queue.length > 0) {
       this.#queue.push(request);
       return;
@@ -107,6 +110,7 @@ export class RequestGates {
       }
     }
     if (this.#execute(request)) {
+      request.pending = false;
       request.onDone(request);
       return;
     }
@@ -122,6 +126,7 @@ export class RequestGates {
       request.laneNext = undefined;
       this.#lanes[this.#laneOf(request)] = following;
       if (following === undefined) this.#parked--;
+      request.pending = false;
       request.onDone(request);
       if (following !== undefined && this.#stalled) {
         this.#retries.push(following);
@@ -164,6 +169,7 @@ export class RequestGates {
     for (let request = this.#queue.shift(); request !== undefined; request = this.#queue.shift()) {
       request.found = false;
       request.error = error;
+      request.pending = false;
       request.onDone(request);
     }
   }

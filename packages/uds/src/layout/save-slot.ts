@@ -79,13 +79,14 @@ export function encodeEmptySlot(slot: Region, sizes: SlotSizes): Uint8Array {
   });
 }
 
-/** Where the parts of a save by one zone go. */
+/** Where the parts of a save go. */
 export function planSave(
   slot: Region,
   sizes: SlotSizes,
   save: { timestamp: number; newestChapter: number; oldestChapter: number },
+  zones = 1,
 ): SavedState {
-  return { ...save, ...partsOf(slotRegions(slot, sizes, 1)) };
+  return { ...save, ...partsOf(slotRegions(slot, sizes, zones)) };
 }
 
 function partsOf(regions: readonly Region[]): Pick<SavedState, "pageMap" | "volumeIndex" | "openChapter"> {

@@ -8,6 +8,7 @@
  *     'z' and 7 zero bytes
  */
 import { ascii, setU64, struct, u8, u16le, u32le, u64le, u64leBig } from "@vdo/base";
+import { ceilDiv } from "../arithmetic.ts";
 import type { SubIndex } from "../delta/sub-index.ts";
 import { corrupt, notSaved } from "../errors.ts";
 import type { VolumeIndex } from "../volume-index.ts";
@@ -40,42 +41,65 @@ const DELTA_INDEX_MAGIC = "DI-00002";
 const GUARD_TAG = "z".charCodeAt(0);
 const NAME = "saved volume index";
 
-/** Writes the volume index to `region` as the only zone. */
-export async function saveVolumeIndex(
-  storage: IndexStorage,
-  region: Region,
-  { index, nonce }: { index: VolumeIndex; nonce: bigint },
-): Promise<void> {
+export interface VolumeIndexSave {
+  readonly index: VolumeIndex;
+  readonly nonce: bigint;
+  /** Which zone of how many is written; all lists by default. */
+  readonly zone?: number;
+  readonly zones?: number;
+}
+
+/** The lists of one zone. */
+interface ZoneLists {
+  readonly zone: number;
+  readonly zones: number;
+  readonly first: number;
+  readonly count: number;
+}
+
+function listsOf(sub: SubIndex, { zone = 0, zones = 1 }: VolumeIndexSave): ZoneLists {
+  const perZone = ceilDiv(sub.geometry.listCount, zones);
+  const first = zone * perZone;
+  return { zone, zones, first, count: Math.min(perZone, sub.geometry.listCount - first) };
+}
+
+/** Writes the volume index, or one zone of it, to `region`. */
+export async function saveVolumeIndex(storage: IndexStorage, region: Region, save: VolumeIndexSave): Promise<void> {
+  const { index, nonce } = save;
   const writer = new RegionWriter(storage, region);
-  if (index.hooks !== undefined)
+  if (index.hooks !== undefined) {
     await writer.put(sparseHeader.encode({ magic: SPARSE_MAGIC, sampleRate: index.sampleRate }));
-  for (const sub of index.subIndexes) await saveHead(writer, sub, nonce);
-  for (const sub of index.subIndexes) await saveLists(writer, sub);
+  }
+  for (const sub of index.subIndexes) await saveHead(writer, sub, { ...listsOf(sub, save), nonce });
+  for (const sub of index.subIndexes) await saveLists(writer, sub, listsOf(sub, save));
   await writer.put(listRecord.encode({ tag: GUARD_TAG, bitOffset: 0, byteCount: 0, list: 0 }));
   await writer.finish();
 }
 
-async function saveHead(writer: RegionWriter, sub: SubIndex, nonce: bigint): Promise<void> {
-  const { listCount } = sub.geometry;
-  const { low, high, recordCount, collisionCount } = sub;
-  await writer.put(subIndexHeader.encode({ magic: SUB_INDEX_MAGIC, nonce, low, high, firstList: 0, listCount }));
-  for (let list = 0; list < listCount; list++) {
+async function saveHead(writer: RegionWriter, sub: SubIndex, lists: ZoneLists & { nonce: bigint }): Promise<void> {
+  const { low, high } = sub;
+  const { zone, zones, first: firstList, count: listCount, nonce } = lists;
+  await writer.put(subIndexHeader.encode({ magic: SUB_INDEX_MAGIC, nonce, low, high, firstList, listCount }));
+  for (let list = firstList; list < firstList + listCount; list++) {
     if (!writer.hasRoom(8)) await writer.drain();
     setU64(writer.view, writer.at, sub.flushChapter[list] as number, true);
     writer.at += 8;
   }
-  const head = { magic: DELTA_INDEX_MAGIC, zone: 0, zones: 1, firstList: 0, listCount, recordCount, collisionCount };
-  await writer.put(deltaIndexHeader.encode(head));
-  for (let list = 0; list < listCount; list++) {
+  // The counts are those of all zones, stated by the first, as the kernel does after a change of zones.
+  const recordCount = zone === 0 ? sub.recordCount : 0;
+  const collisionCount = zone === 0 ? sub.collisionCount : 0;
+  const counts = { recordCount, collisionCount };
+  await writer.put(deltaIndexHeader.encode({ magic: DELTA_INDEX_MAGIC, zone, zones, firstList, listCount, ...counts }));
+  for (let list = firstList; list < firstList + listCount; list++) {
     if (!writer.hasRoom(2)) await writer.drain();
     writer.view.setUint16(writer.at, sub.segmentOf(list).sizeOf(sub.localList(list)), true);
     writer.at += 2;
   }
 }
 
-async function saveLists(writer: RegionWriter, sub: SubIndex): Promise<void> {
+async function saveLists(writer: RegionWriter, sub: SubIndex, { first, count }: ZoneLists): Promise<void> {
   const tag = sub.geometry.tag.charCodeAt(0);
-  for (let list = 0; list < sub.geometry.listCount; list++) {
+  for (let list = first; list < first + count; list++) {
     const segment = sub.segmentOf(list);
     const local = sub.localList(list);
     if (segment.sizeOf(local) === 0) continue;
