@@ -192,6 +192,17 @@ describe("reads", () => {
     expect(order.indexOf(2)).toBeLessThan(order.lastIndexOf(1));
   });
 
+  test("that fail midway end with an error chunk, and the connection lives", async () => {
+    const rule = { operation: "read", blocks: { start: 1024, count: 1 }, times: 1 } as const;
+    const peer = await peerOf(new FaultyDevice(memory(), [rule]), { structured: true });
+    peer.send(request(READ, { length: SIZE }));
+    const chunks = await allChunks(peer);
+    expect(chunks.at(-1)).toMatchObject({ type: 0x8001, error: E.IO });
+    expect(chunks.length).toBeGreaterThan(1);
+    peer.send(request(READ, { length: 4096 }));
+    expect((await allChunks(peer)).every(({ error }) => error === 0)).toBe(true);
+  });
+
   test("above 64 MiB are refused: EOVERFLOW with structured replies, EINVAL without", async () => {
     const device = new MemoryDevice({ blockCount: (128 << 20) / 4096 });
     for (const [structured, error] of [

@@ -16,7 +16,8 @@
  *
  *     durable ──[ w1 w2 w3 (fua) w4 w5 ]── visible        in flight: { w6, read, flush (covers up to w4) }
  *
- * Blocks are immutable once stored, so a crash copies references, not data: about 1 µs per written block, all told.
+ * Blocks are immutable once stored, so a crash copies references, not data. Measured: 6 µs per written block, turns of
+ * the event loop and a flush per ten writes included.
  */
 import { invariant, Random, VdoError } from "@vdo/base";
 import { type BlockDevice, checkRange, type Extent, type WriteOptions, type ZeroOptions } from "../block-device.ts";

@@ -111,7 +111,9 @@ export class Handshake {
     const { optionBytesMax, optionsMax } = this.#options.limits;
     this.#optionCount++;
     const isOption = magicHigh === MAGIC.optionHigh && magicLow === MAGIC.optionLow;
-    if (!isOption || length > optionBytesMax || this.#optionCount > optionsMax) {
+    // A client that lists the exports asks a few questions about each.
+    const most = optionsMax + 3 * this.#options.exports().length;
+    if (!isOption || length > optionBytesMax || this.#optionCount > most) {
       this.#end();
       return;
     }

@@ -2,7 +2,7 @@
 export interface ServerLimits {
   /** Milliseconds from accept to the start of transmission. */
   handshakeMs: number;
-  /** Options a client may send in one handshake. */
+  /** Options a client may send in one handshake; three more for each export. */
   optionsMax: number;
   /** Bytes of data in one option. */
   optionBytesMax: number;
