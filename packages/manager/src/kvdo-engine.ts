@@ -1,7 +1,8 @@
 /** The engine of `@vdo/kvdo` behind the manager's narrow interface. */
-import { format, planFormat, readVolumeInfo, setVolumeUuid, VdoVolume } from "@vdo/kvdo";
+import { errorMessage } from "@vdo/base";
+import { format, planFormat, readVolumeInfo, setVolumeUuid, VdoVolume, type VolumeEvent } from "@vdo/kvdo";
 import { indexMemory } from "@vdo/uds";
-import type { Engine, MemoryNeed } from "./engine.ts";
+import type { Engine, MemoryNeed, OpenOptions } from "./engine.ts";
 
 const MIB = 1024 ** 2;
 
@@ -18,8 +19,18 @@ export const kvdoEngine: Engine = {
   inspect: (device) => readVolumeInfo(device),
   setUuid: (device, uuid) => setVolumeUuid(device, uuid),
   memoryNeeded,
-  open: (device, options) => VdoVolume.open(device, options),
+  open: (device, options) =>
+    VdoVolume.open(device, { ...options, onChange: (event) => reportChange(event, options.log) }),
 };
+
+/** Changes that an administrator wants to find in the log. */
+function reportChange(event: VolumeEvent, log: OpenOptions["log"]): void {
+  if (event.type === "full") log("warning", "the volume is full: writes of new data fail until space is freed");
+  else if (event.type === "readOnly") {
+    const text = `the volume is in read-only mode: ${errorMessage(event.error)}. Stop it, and check its storage`;
+    log("error", text);
+  }
+}
 
 function memoryNeeded(
   volume: { indexMemory: number; indexSparse: boolean },

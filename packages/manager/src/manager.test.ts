@@ -249,6 +249,28 @@ describe("what is refused", () => {
     await expect(stat(machine.paths.volume("v0").folder)).rejects.toThrow("ENOENT");
   });
 
+  test("a start that fails within create: format and configuration are taken back", async () => {
+    const { status, message } = await failure(create("v0", disk, { attach: "fuse" }));
+    expect({ status, message }).toEqual({
+      status: 6,
+      message: "Cannot attach VDO v0: nbdfuse was not found (package libnbd-bin)",
+    });
+    expect((await readFile(disk)).subarray(0, 4096).every((byte) => byte === 0)).toBe(true);
+    await expect(stat(machine.configurationFile)).rejects.toThrow("ENOENT");
+    await expect(stat(machine.paths.volume("v0").folder)).rejects.toThrow("ENOENT");
+    await create();
+    expect(await machine.manager().list({ all: false })).toEqual(["v0"]);
+  });
+
+  test("two commands at once take turns, so no change is lost", async () => {
+    const devices = await Promise.all(["a", "b", "c", "d"].map((name) => makeDisk(name)));
+    await Promise.all(["a", "b", "c", "d"].map((name, i) => create(name, devices[i] as string)));
+    expect(await machine.manager().list({ all: true })).toEqual(["a", "b", "c", "d"]);
+    expect((await Configuration.load(machine.configurationFile)).names()).toEqual(["a", "b", "c", "d"]);
+    const instances = [...machine.daemons.values()].map(({ state }) => state.instance);
+    expect(instances.sort()).toEqual([0, 1, 2, 3]);
+  });
+
   test("an interrupted create: refused everywhere, explained by remove, undone by remove --force", async () => {
     await create();
     await stop();
