@@ -106,6 +106,7 @@ async function main(): Promise<number> {
     return 1;
   }
   const folder = storageFolder();
+  process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
   try {
     const results = await measure(folder, settings);
     if (results.rows.length > 0) console.log(`\n${rowsTable(results.rows)}\n`);
@@ -125,4 +126,7 @@ async function main(): Promise<number> {
   }
 }
 
+// The servers end with this process; what is left in the tmpfs is removed.
+process.once("SIGINT", () => process.exit(130));
+process.once("SIGTERM", () => process.exit(143));
 process.exitCode = await main();

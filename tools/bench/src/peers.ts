@@ -63,6 +63,9 @@ export async function startPeer(name: PeerName, folder: string): Promise<Peer> {
   const [program, ...words] = command(name, socket, folder) as [string, ...string[]];
   const child = spawn(program, words, { stdio: ["ignore", "ignore", "inherit"] });
   let ended = "";
+  const kill = (): void => void child.kill("SIGKILL");
+  process.once("exit", kill);
+  child.once("exit", () => process.off("exit", kill));
   child.once("error", (error) => {
     ended = error.message;
   });

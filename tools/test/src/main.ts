@@ -82,4 +82,7 @@ function report(steps: readonly StepResult[], counts: readonly TestCounts[], gap
   console.log("");
 }
 
+// Steps lead process groups of their own, which a control-C does not reach: leaving through exit ends them.
+process.once("SIGINT", () => process.exit(130));
+process.once("SIGTERM", () => process.exit(143));
 process.exitCode = await main();
