@@ -27,8 +27,9 @@ export class VdoVolume implements BlockDevice {
   readonly #options: VolumeOptions;
   #phase: Phase = "open";
   #closing: Promise<void> | undefined;
-  /** Requests that arrived while the volume is suspended. */
-  #held: (() => void)[] = [];
+  /** Requests that arrived while the volume is suspended: they go on when it is resumed, and are refused when it is closed. */
+  #held: { go: () => void; refuse: (error: VdoError) => void }[] = [];
+  #suspending: Promise<void> | undefined;
 
   private constructor(parts: OpenParts, options: VolumeOptions) {
     this.#parts = parts;
@@ -66,11 +67,13 @@ export class VdoVolume implements BlockDevice {
   }
 
   // --- I/O
+  get #isClosed(): boolean {
+    return this.#phase === "closing" || this.#phase === "closed";
+  }
+
 
   #submit(kind: number, start: number, byteLength: number, buffer: Uint8Array | null, fua: boolean): Promise<void> {
-    if (this.#phase === "closing" || this.#phase === "closed") {
-      return Promise.reject(new VdoError("VDO_CLOSED", "the volume was closed", { object: "volume" }));
-    }
+    if (this.#isClosed) return Promise.reject(closedError());
     try {
       checkRange(this, start, byteLength);
       if (kind !== VIO_READ && this.readOnly) throw this.#refusal();
@@ -81,7 +84,10 @@ export class VdoVolume implements BlockDevice {
     if (byteLength === 0) return user.done;
     if (kind === VIO_DISCARD) this.#countDiscard(user);
     if (this.#phase === "open") this.#parts.dataPath.submit(user);
-    else this.#held.push(() => this.#parts.dataPath.submit(user));
+    else {
+      const go = (): void => this.#parts.dataPath.submit(user);
+      this.#held.push({ go, refuse: (error) => user.answer(byteLength, error) });
+    }
     return user.done;
   }
 
@@ -116,22 +122,35 @@ export class VdoVolume implements BlockDevice {
 
   /** Resolves when everything acknowledged before the call is durable. */
   async flush(): Promise<void> {
-    if (this.#phase === "closing" || this.#phase === "closed") {
-      throw new VdoError("VDO_CLOSED", "the volume was closed", { object: "volume" });
+    if (this.#isClosed) throw closedError();
+    if (this.#phase !== "open") {
+      await new Promise<void>((go, refuse) => {
+        this.#held.push({ go, refuse });
+      });
     }
-    if (this.#phase !== "open") await new Promise<void>((resolve) => this.#held.push(resolve));
     const { biosIn, biosAcknowledged } = this.#parts.statistics;
     biosIn.emptyFlush++;
     biosIn.flush++;
-    if (!this.#parts.isStatic) await this.#parts.dataPath.flusher.flush();
+    if (!this.#parts.isStatic) await this.#flushAll();
     if (this.#parts.notifier.isReadOnly && !this.#parts.isStatic) throw this.#refusal();
     biosAcknowledged.emptyFlush++;
     biosAcknowledged.flush++;
   }
 
   /** States of `count` blocks from `start`; may end early. */
+  /** After a failed flush nobody knows what of the data written before is stable, so no journal entry may name it. */
+  async #flushAll(): Promise<void> {
+    try {
+      await this.#parts.dataPath.flusher.flush();
+    } catch (error) {
+      this.#parts.notifier.enter(error);
+      throw error;
+    }
+  }
+
   async extents(start: number, count: number): Promise<Extent[]> {
     checkRange(this, start, count * this.blockSize);
+    if (this.#isClosed) throw closedError();
     const scale = BLOCK_SIZE / this.blockSize;
     const first = Math.floor(start / scale);
     const last = Math.ceil((start + count) / scale);
@@ -242,7 +261,8 @@ export class VdoVolume implements BlockDevice {
   async suspend({ save }: { save: boolean }): Promise<void> {
     this.#require("open", "suspend");
     this.#phase = "suspending";
-    await this.#quiesce(save);
+    this.#suspending = this.#quiesce(save);
+    await this.#suspending;
     this.#phase = "suspended";
   }
 
@@ -252,7 +272,11 @@ export class VdoVolume implements BlockDevice {
     const wasSaved = keeper.state === VOLUME_STATE.clean;
     if (wasSaved && !notifier.isReadOnly && !this.#parts.isStatic) {
       journal.restart();
-      await keeper.save(VOLUME_STATE.dirty, this.#parts.usage());
+      try {
+        await keeper.save(VOLUME_STATE.dirty, this.#parts.usage());
+      } catch (error) {
+        notifier.enter(error);
+      }
     }
     journal.setReaping(true);
     await index.resume();
@@ -260,7 +284,7 @@ export class VdoVolume implements BlockDevice {
     this.#phase = "open";
     const held = this.#held;
     this.#held = [];
-    for (const go of held) go();
+    for (const { go } of held) go();
   }
 
   #require(phase: Phase, operation: string): void {
@@ -312,13 +336,14 @@ export class VdoVolume implements BlockDevice {
     const wasSuspended = this.#phase === "suspended";
     const before = notifier.isReadOnly;
     this.#phase = "closing";
-    if (!wasSuspended || this.#parts.keeper.state !== VOLUME_STATE.clean) {
+    for (const { refuse } of this.#held.splice(0)) refuse(closedError());
+    if (!wasSuspended || this.#parts.keeper.state === VOLUME_STATE.dirty) {
       journal.setReaping(true);
+    await this.#suspending;
       await this.#quiesce(true);
     }
     await index.close();
     await this.#parts.readOnlySaved;
-    for (const go of this.#held.splice(0)) go();
     this.#phase = "closed";
     if (!isStatic && !before && notifier.isReadOnly) throw this.#parts.notifier.refusal();
   }
@@ -333,4 +358,8 @@ export class VdoVolume implements BlockDevice {
       this.#options.log?.("error", `read-only mode could not be recorded: ${String(error)}`);
     });
   }
+}
+
+function closedError(): VdoError {
+  return new VdoError("VDO_CLOSED", "the volume was closed", { object: "volume" });
 }

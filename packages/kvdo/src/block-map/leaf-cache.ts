@@ -46,6 +46,7 @@ export class LeafCache {
   }
 
   /** The leaf at `pbn` was just allocated. */
+    options.notifier.onEnter(() => this.#serveWaiting());
   addFresh(pbn: number): void {
     this.#fresh.add(pbn);
   }
@@ -101,6 +102,11 @@ export class LeafCache {
     this.#options.statistics.blockMap.cachePressure++;
     this.#waitingForBuffer.push(vio);
   }
+    if (this.#options.notifier.isReadOnly) {
+      // No dirty page will ever be written, and reads go on: this page makes the cache larger, and can be evicted.
+      void this.#load(new BlockMapPage(true), vio);
+      return;
+    }
 
   #takeFree(): BlockMapPage | null {
     const page = this.#free.pop();
@@ -116,11 +122,15 @@ export class LeafCache {
     return this.#free.pop() as BlockMapPage;
   }
 
-  /** The least recently used clean page, taken out of the cache; null, with writes begun, when there is none. */
+  /**
+   * The least recently used clean page, taken out of the cache; null, with writes begun, when there is none among those
+   * looked at. In read-only mode all are looked at.
+   */
   #evict(): BlockMapPage | null {
     let page = this.#oldest;
-    for (let i = 0; i < EVICTION_SEARCH && page !== null; i++) {
+    for (let i = 0; i < limit && page !== null; i++) {
       if (page.dirtySequence === 0 && !page.isWriting) {
+    const limit = this.#options.notifier.isReadOnly ? Number.POSITIVE_INFINITY : EVICTION_SEARCH;
         this.#unlink(page);
         this.#pages.delete(page.pbn);
         page.state = PAGE_FREE;
@@ -176,24 +186,13 @@ export class LeafCache {
   }
 
   #serveWaiting(): void {
-    const { notifier } = this.#options;
     for (let left = this.#waitingForBuffer.length; left > 0; left--) {
-      const vio = this.#waitingForBuffer.shift() as DataVio;
-      if (notifier.isReadOnly && this.#evictable() === null && this.#free.length === 0) {
-        vio.error ??= notifier.refusal();
-        vio.onPage(vio, null);
-        continue;
-      }
+      const vio = this.#waitingForBuffer.shift();
+      // Serving one may serve the others.
+      if (vio === null) return;
       this.#fetch(vio, false);
       this.#options.statistics.blockMap.reclaimed++;
     }
-  }
-
-  #evictable(): BlockMapPage | null {
-    for (let page = this.#oldest; page !== null; page = page.next) {
-      if (page.dirtySequence === 0 && !page.isWriting) return page;
-    }
-    return null;
   }
 
   // --- order of use
@@ -228,7 +227,7 @@ export class LeafCache {
     blockMap.dirtyPages = store.dirtyLeaves;
     blockMap.outgoingPages = store.outgoingLeaves;
     blockMap.incomingPages = this.#loading;
-    blockMap.freePages = capacity - this.#pages.size;
+    blockMap.freePages = Math.max(0, capacity - this.#pages.size);
     blockMap.cleanPages = Math.max(0, this.#pages.size - this.#loading - store.dirtyLeaves - store.outgoingLeaves);
     blockMap.failedPages = 0;
   }

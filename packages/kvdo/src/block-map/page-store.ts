@@ -162,7 +162,12 @@ export class PageStore {
       }
       journalLocks.release(LOCK_KIND_PAGES, sequence);
     } catch (error) {
-      if (page.isLeaf) statistics.blockMap.failedWrites++;
+      if (page.isLeaf) {
+        statistics.blockMap.failedWrites++;
+        if (page.dirtySequence === 0) this.dirtyLeaves++;
+      }
+      // Its changes are in memory only: it must not be evicted. No era names it, for nothing is written any more.
+      page.dirtySequence ||= sequence;
       notifier.enter(error);
     }
     page.isWriting = false;

@@ -21,7 +21,8 @@ export class ReadOnlyNotifier {
 
   /** Calls `listener` once when read-only mode is entered. */
   onEnter(listener: (error: unknown) => void): void {
-    this.#listeners.push(listener);
+    if (this.isReadOnly) listener(this.#error);
+    else this.#listeners.push(listener);
   }
 
   /** Enters read-only mode because of `error`. Only the first call counts. */

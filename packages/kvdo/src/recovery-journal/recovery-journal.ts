@@ -132,7 +132,9 @@ export class RecoveryJournal {
     }
     if (this.#waitingForSpace.length > 0 || !this.#assign(vio)) {
       this.#waitingForSpace.push(vio);
-      this.hurry();
+      // The attempt itself may have used up the sequence numbers.
+      if (this.#options.notifier.isReadOnly) this.#failWaiting();
+      else this.hurry();
       return;
     }
     this.#considerCommit();
@@ -310,6 +312,7 @@ export class RecoveryJournal {
       this.#waitingForSpace.shift();
       if (!this.#assign(vio)) {
         this.#waitingForSpace.pushFront(vio);
+        if (this.#options.notifier.isReadOnly) this.#failWaiting();
         break;
       }
       any = true;

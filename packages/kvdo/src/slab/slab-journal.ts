@@ -145,15 +145,14 @@ export class SlabJournal {
 
   /** The volume became read-only: everything that waits goes on, with the error. */
   failQueue(): void {
-    for (let update = this.#queueHead; update !== null; ) {
-      const next: ReferenceUpdate | null = update.next;
+    while (this.#queueHead !== null) {
+      const update = this.#queueHead;
+      this.#queueHead = update.next;
+      if (this.#queueHead === null) this.#queueTail = null;
       update.next = null;
       update.vio.error ??= this.#context.notifier.refusal();
       this.#context.onUpdated(update);
-      update = next;
     }
-    this.#queueHead = null;
-    this.#queueTail = null;
   }
 
   /** False when the entry has to wait. */
