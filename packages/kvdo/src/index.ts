@@ -1,3 +1,4 @@
+export { forceRebuild, setReadOnly } from "./admin/force-rebuild.ts";
 export {
   type FormatOptions,
   type FormatReport,
@@ -26,4 +27,5 @@ export {
   verboseLines,
   writeAmplification,
 } from "./statistics/index.ts";
+export type { RebuildReport } from "./recovery/rebuild.ts";
 export { VdoVolume } from "./volume.ts";

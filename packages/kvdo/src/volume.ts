@@ -8,7 +8,8 @@
  */
 import { VdoError } from "@vdo/base";
 import { type BlockDevice, checkRange, type Extent, type WriteOptions, type ZeroOptions } from "@vdo/block-device";
-import { type OpenParts, openParts } from "./admin/open-parts.ts";
+import type { OpenParts } from "./admin/build-parts.ts";
+import { openParts } from "./admin/open-parts.ts";
 import type { VolumeConfigReport, VolumeEvent, VolumeOptions, VolumeStatus } from "./admin/volume-options.ts";
 import { BLOCK_SIZE } from "./constants.ts";
 import { VIO_DISCARD, VIO_READ, VIO_WRITE } from "./data-path/data-vio.ts";
@@ -66,11 +67,11 @@ export class VdoVolume implements BlockDevice {
     return this.#parts.isStatic || this.#parts.notifier.isReadOnly;
   }
 
-  // --- I/O
   get #isClosed(): boolean {
     return this.#phase === "closing" || this.#phase === "closed";
   }
 
+  // --- I/O
 
   #submit(kind: number, start: number, byteLength: number, buffer: Uint8Array | null, fua: boolean): Promise<void> {
     if (this.#isClosed) return Promise.reject(closedError());
@@ -137,7 +138,6 @@ export class VdoVolume implements BlockDevice {
     biosAcknowledged.flush++;
   }
 
-  /** States of `count` blocks from `start`; may end early. */
   /** After a failed flush nobody knows what of the data written before is stable, so no journal entry may name it. */
   async #flushAll(): Promise<void> {
     try {
@@ -148,9 +148,10 @@ export class VdoVolume implements BlockDevice {
     }
   }
 
+  /** States of `count` blocks from `start`; may end early. */
   async extents(start: number, count: number): Promise<Extent[]> {
-    checkRange(this, start, count * this.blockSize);
     if (this.#isClosed) throw closedError();
+    checkRange(this, start, count * this.blockSize);
     const scale = BLOCK_SIZE / this.blockSize;
     const first = Math.floor(start / scale);
     const last = Math.ceil((start + count) / scale);
@@ -195,8 +196,8 @@ export class VdoVolume implements BlockDevice {
     const { index, write, keeper } = this.#parts;
     const now = this.#parts.snapshot();
     return {
-      mode: this.#parts.notifier.isReadOnly ? "read-only" : "normal",
-      recovering: false,
+      mode: now.mode,
+      recovering: now.inRecoveryMode,
       indexState: index.state,
       compression: write.compression,
       usedBlocks: now.dataBlocksUsed + now.overheadBlocksUsed,
@@ -268,8 +269,8 @@ export class VdoVolume implements BlockDevice {
 
   async resume(): Promise<void> {
     this.#require("suspended", "resume");
-    const { keeper, journal, dataPath, index, notifier } = this.#parts;
-    const wasSaved = keeper.state === VOLUME_STATE.clean;
+    const { keeper, journal, depot, dataPath, index, notifier } = this.#parts;
+    const wasSaved = keeper.state === VOLUME_STATE.clean || keeper.state === VOLUME_STATE.recovering;
     if (wasSaved && !notifier.isReadOnly && !this.#parts.isStatic) {
       journal.restart();
       try {
@@ -279,6 +280,7 @@ export class VdoVolume implements BlockDevice {
       }
     }
     journal.setReaping(true);
+    if (depot.scrubber.left > 0) depot.scrubber.start();
     await index.resume();
     dataPath.reopen();
     this.#phase = "open";
@@ -300,6 +302,7 @@ export class VdoVolume implements BlockDevice {
     await dataPath.drain();
     await index.suspend(save);
     if (isStatic) return;
+    await depot.scrubber.stop();
     statistics.flushOut++;
     try {
       await io.deviceFlush();
@@ -319,7 +322,9 @@ export class VdoVolume implements BlockDevice {
     await this.#parts.readOnlySaved;
     if (!save || notifier.isReadOnly) return;
     try {
-      await keeper.save(keeper.cleanState, this.#parts.usage());
+      // Slabs that are not recovered yet are dirty in the summary: the next start goes on with them.
+      const state = depot.scrubber.left > 0 ? VOLUME_STATE.recovering : VOLUME_STATE.clean;
+      await keeper.save(state, this.#parts.usage());
     } catch (error) {
       notifier.enter(error);
     }
@@ -333,13 +338,13 @@ export class VdoVolume implements BlockDevice {
 
   async #close(): Promise<void> {
     const { index, journal, notifier, isStatic } = this.#parts;
+    await this.#suspending;
     const wasSuspended = this.#phase === "suspended";
     const before = notifier.isReadOnly;
     this.#phase = "closing";
     for (const { refuse } of this.#held.splice(0)) refuse(closedError());
     if (!wasSuspended || this.#parts.keeper.state === VOLUME_STATE.dirty) {
       journal.setReaping(true);
-    await this.#suspending;
       await this.#quiesce(true);
     }
     await index.close();
@@ -353,7 +358,7 @@ export class VdoVolume implements BlockDevice {
   #saveReadOnly(): void {
     const { keeper, journal, isStatic } = this.#parts;
     if (isStatic) return;
-    const usage = { ...this.#parts.usage(), journalStart: journal.head };
+    const usage = this.#parts.failedUsage ?? { ...this.#parts.usage(), journalStart: journal.head };
     this.#parts.readOnlySaved = keeper.save(VOLUME_STATE.readOnly, usage).catch((error: unknown) => {
       this.#options.log?.("error", `read-only mode could not be recorded: ${String(error)}`);
     });

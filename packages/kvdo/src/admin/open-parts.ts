@@ -1,10 +1,6 @@
 /** Opens a volume: reads and checks what the storage says, builds the engine's parts, and loads them (Linux 6.12, load). */
-import { systemClock, VdoError } from "@vdo/base";
+import { VdoError } from "@vdo/base";
 import type { BlockDevice } from "@vdo/block-device";
-import { BlockMap } from "../block-map/block-map.ts";
-import { LeafCache } from "../block-map/leaf-cache.ts";
-import { PageStore } from "../block-map/page-store.ts";
-import { BlockCompressor, BlockHasher } from "../compute/index.ts";
 import {
   BLOCK_SIZE,
   blockMapEraLength,
@@ -13,64 +9,30 @@ import {
   DEFAULT_BLOCK_MAP_MAXIMUM_AGE,
   journalUsableBlocks,
   MAXIMUM_LOGICAL_BLOCKS,
-  slabJournalFlushingDeadline,
 } from "../constants.ts";
-import { BlockReader } from "../data-path/block-reader.ts";
-import { BlockWriter } from "../data-path/block-writer.ts";
-import { DataPath } from "../data-path/data-path.ts";
-import { VioPool } from "../data-path/vio-pool.ts";
-import type { WritePath } from "../data-path/write-path.ts";
-import { IndexClient } from "../dedupe/index-client.ts";
-import { IndexManager, type IndexState } from "../dedupe/index-manager.ts";
 import {
   checkConfiguration,
   decodeGeometryBlock,
-  findPartition,
-  fullnessHintShift,
   type Geometry,
-  PARTITION,
-  type SlabConfig,
   VOLUME_STATE,
+  type VolumeState,
   volumeStateName,
 } from "../format/index.ts";
-import { ReadOnlyNotifier } from "../io/read-only.ts";
 import { StorageIo } from "../io/storage-io.ts";
-import { RecoveryJournal } from "../recovery-journal/recovery-journal.ts";
-import type { SlabRules } from "../slab/slab-context.ts";
-import { SlabDepot } from "../slab/slab-depot.ts";
-import { emptyStatistics, type VdoStatistics } from "../statistics/index.ts";
-import { SuperBlockKeeper, type SuperBlockUsage } from "./super-block-keeper.ts";
+import type { JournalAnalysis } from "../recovery/journal-analysis.ts";
+import type { MappingChanges } from "../recovery/journal-entries.ts";
+import type { RebuildReport } from "../recovery/rebuild.ts";
+import { rebuildParts } from "../recovery/rebuild-parts.ts";
+import { entryBounds, planRecovery, type RecoveryContext, recoverBlockMap, scanJournal } from "../recovery/recover.ts";
+import { replaySlabJournals } from "../recovery/replay-slab-journals.ts";
+import { salvageJournal } from "../recovery/salvage.ts";
+import { emptyStatistics } from "../statistics/index.ts";
+import { buildParts, type Found, type OpenParts } from "./build-parts.ts";
+import { SuperBlockKeeper } from "./super-block-keeper.ts";
 import type { VolumeEvent, VolumeOptions } from "./volume-options.ts";
 
 /** Smallest block map cache. */
 const CACHE_BLOCKS_MIN = 128;
-
-export interface OpenParts {
-  geometry: Geometry;
-  keeper: SuperBlockKeeper;
-  io: StorageIo;
-  notifier: ReadOnlyNotifier;
-  statistics: VdoStatistics;
-  journal: RecoveryJournal;
-  depot: SlabDepot;
-  blockMap: BlockMap;
-  dataPath: DataPath;
-  write: WritePath;
-  client: IndexClient;
-  index: IndexManager;
-  cacheBlocks: number;
-  maximumAge: number;
-  /** Nothing is ever written: opened read-only, or found in read-only mode. */
-  isStatic: boolean;
-  /** Never started before. */
-  wasNew: boolean;
-  deduplication: boolean;
-  /** Settles when the super block of read-only mode is written, or could not be. */
-  readOnlySaved: Promise<void>;
-  /** Counters for the super block as they are now. */
-  usage(): SuperBlockUsage;
-  snapshot(): VdoStatistics;
-}
 
 /** Reads the geometry block. Throws as `decodeGeometryBlock` does. */
 export async function readGeometry(device: BlockDevice): Promise<Geometry> {
@@ -106,26 +68,11 @@ function checkOptions(options: VolumeOptions, journalBlocks: number): void {
   if (size !== 512 && size !== BLOCK_SIZE) refuse("logicalBlockSize", size, "512 or 4096");
 }
 
-/** Refuses states that need what this program does not do at a start, and says what to do about them. */
-function checkState(keeper: SuperBlockKeeper, readOnly: boolean): void {
-  const name = volumeStateName(keeper.state);
-  switch (keeper.state) {
-    case VOLUME_STATE.new:
-    case VOLUME_STATE.clean:
-    case VOLUME_STATE.readOnly:
-      return;
-    case VOLUME_STATE.recovering:
-      if (!readOnly) return;
-      break;
-    default:
-  }
-  throw new VdoError(
-    "VDO_DIRTY",
-    `the volume is in state ${name}: it was not stopped cleanly and needs recovery, which this version does not do. ` +
-      "Start and stop it once with the Linux kernel's dm-vdo, then open it here",
-    { state: name },
-  );
-}
+const isDirty = ({ state }: SuperBlockKeeper): boolean =>
+  state === VOLUME_STATE.dirty || state === VOLUME_STATE.replaying;
+
+const needsRebuild = ({ state }: SuperBlockKeeper): boolean =>
+  state === VOLUME_STATE.forceRebuild || state === VOLUME_STATE.rebuildForUpgrade;
 
 /** Grows the logical size as a start with a larger one does: recorded by the first save. */
 function growLogical(keeper: SuperBlockKeeper, wanted: number | undefined): void {
@@ -154,9 +101,13 @@ export async function openParts(
   const keeper = await SuperBlockKeeper.load(io, geometry.dataStart);
   checkConfiguration(keeper.value, geometry, device.blockCount);
   checkOptions(options, keeper.value.vdo.config.recoveryJournalBlocks);
-  checkState(keeper, options.readOnly);
+  volumeStateName(keeper.state);
   growLogical(keeper, options.logicalBlocks);
-  const parts = buildParts({ device, options, emit, geometry, statistics, io, keeper });
+  const found = { device, options, emit, geometry, statistics, io, keeper };
+  const context = recoveryContext(found);
+  if (isDirty(keeper)) return openDirty(found, context);
+  if (needsRebuild(keeper) && !options.readOnly) return openForRebuild(found, context);
+  const parts = buildParts({ ...found, overlay: await overlayForReading(found, context) });
   if (keeper.state === VOLUME_STATE.readOnly) {
     parts.isStatic = true;
     parts.notifier.enter(
@@ -164,8 +115,136 @@ export async function openParts(
     );
   }
   if (parts.isStatic) await loadForReading(parts);
-  else await loadParts(parts);
+  else await loadParts(parts, context);
   return parts;
+}
+
+function recoveryContext({ io, keeper, options, emit }: Found): RecoveryContext {
+  return {
+    io,
+    keeper,
+    log: options.log ?? (() => undefined),
+    progress: (phase, done, of) => emit({ type: "recovery", phase, done, of }),
+  };
+}
+
+/** A volume in read-only mode was not recovered: what its journal still says is applied to what is read. */
+async function overlayForReading({ keeper }: Found, context: RecoveryContext): Promise<MappingChanges | null> {
+  if (keeper.state !== VOLUME_STATE.readOnly && !needsRebuild(keeper)) return null;
+  return (await planRecovery(context, true)).overlay;
+}
+
+/** Opens a volume that was not stopped cleanly: recovers it, or, to be read only, makes the journal's changes in memory. */
+async function openDirty(found: Found, context: RecoveryContext): Promise<OpenParts> {
+  const { keeper, options } = found;
+  const plan = await planRecovery(context, options.readOnly);
+  if (options.readOnly) {
+    const parts = buildParts({ ...found, overlay: plan.overlay });
+    parts.isUnrecovered = true;
+    return parts;
+  }
+  const before = structuredClone(keeper.value);
+  let { failure } = plan;
+  if (plan.analysis !== null) {
+    try {
+      await recoverBlockMap(context, plan.analysis);
+    } catch (error) {
+      failure = error;
+    }
+  }
+  const parts = buildParts(found);
+  if (failure === null && plan.analysis !== null) failure = await loadRecovered(parts, context, plan.analysis);
+  if (failure !== null) {
+    // Nothing was committed: the super block keeps the old journal, so that it can be looked at, and used by a rebuild.
+    Object.assign(keeper.value, before);
+    parts.failedUsage = before.recoveryJournal;
+    parts.notifier.enter(failure);
+  }
+  return parts;
+}
+
+/** From the block map on: returns what went wrong before the commit point, or null. */
+async function loadRecovered(parts: OpenParts, context: RecoveryContext, analysis: JournalAnalysis): Promise<unknown> {
+  const { depot, keeper, notifier, usage } = parts;
+  try {
+    await depot.loadSummary({ isNew: false, oldZones: keeper.value.slabDepot.zoneCount });
+    await depot.loadJournals();
+    await depot.summary.writeAllCopies();
+    const made = await replaySlabJournals(analysis, depot);
+    context.log("info", `replayed ${made} journal entries into slab journals`);
+    await keeper.save(VOLUME_STATE.dirty, usage());
+  } catch (error) {
+    return error ?? new Error("recovery failed");
+  }
+  await scrub(parts, context);
+  return notifier.error;
+}
+
+/** Brings the volume online with at least one slab; the others are recovered in the background. */
+async function scrub({ depot, notifier }: OpenParts, context: RecoveryContext): Promise<void> {
+  const total = depot.slabs.length;
+  depot.scrubber.onProgress = (left) => {
+    context.progress("slabs", total - left, total);
+    if (left === 0) context.log("info", "all slabs are recovered");
+  };
+  try {
+    await depot.prepareScrubbing();
+    depot.scrubber.start();
+  } catch (error) {
+    notifier.enter(error);
+  }
+}
+
+/** Geometry and super block of a volume that is not running, checked. Nothing is written. */
+export async function openStopped(
+  device: BlockDevice,
+): Promise<{ geometry: Geometry; io: StorageIo; keeper: SuperBlockKeeper }> {
+  const geometry = await readGeometry(device);
+  const io = new StorageIo(device, geometry.bioOffset, emptyStatistics());
+  checkDeviceHolds(device, geometry);
+  const keeper = await SuperBlockKeeper.load(io, geometry.dataStart);
+  checkConfiguration(keeper.value, geometry, device.blockCount);
+  return { geometry, io, keeper };
+}
+
+/** What a rebuild of the volume on `device` would keep and lose, if `check` lets its state pass. Nothing is written. */
+export async function planRebuild(device: BlockDevice, check: (state: VolumeState) => void): Promise<RebuildReport> {
+  const { geometry, io, keeper } = await openStopped(device);
+  check(keeper.state);
+  const statistics = emptyStatistics();
+  const found: Found = { device, options: { readOnly: true }, emit: () => undefined, geometry, statistics, io, keeper };
+  const context = recoveryContext(found);
+  const salvage = salvageJournal(await scanJournal(context), entryBounds(keeper));
+  return rebuildParts({ parts: buildParts(found), salvage, save: false, context });
+}
+
+/** The read-only rebuild. Until its super block is written it can be repeated. */
+async function openForRebuild(found: Found, context: RecoveryContext): Promise<OpenParts> {
+  const { keeper } = found;
+  const scan = await scanJournal(context);
+  const salvage = salvageJournal(scan, entryBounds(keeper));
+  const parts = buildParts(found);
+  const report = await rebuildParts({ parts, salvage, save: true, context });
+  context.log(
+    "info",
+    `rebuilt: ${report.logicalBlocksUsed} logical blocks, ${report.blockMapDataBlocks} block map pages`,
+  );
+  for (const sample of report.samples) context.log("warning", sample);
+  const { vdo, recoveryJournal } = keeper.value;
+  if (keeper.state === VOLUME_STATE.forceRebuild) {
+    vdo.readOnlyRecoveries++;
+    vdo.completeRecoveries++;
+  }
+  recoveryJournal.journalStart = scan.highest + 1;
+  recoveryJournal.logicalBlocksUsed = report.logicalBlocksUsed;
+  recoveryJournal.blockMapDataBlocks = report.blockMapDataBlocks;
+  // The journal's position and recovery count changed: the engine is built anew on them, with the counts that were made.
+  const rebuilt = buildParts(found);
+  await found.keeper.save(VOLUME_STATE.dirty, rebuilt.usage());
+  await rebuilt.depot.loadSummary({ isNew: false, oldZones: 1 });
+  await rebuilt.depot.loadJournals();
+  await rebuilt.depot.loadCounts({ save: true });
+  return rebuilt;
 }
 
 function checkDeviceHolds(device: BlockDevice, geometry: Geometry): void {
@@ -176,141 +255,6 @@ function checkDeviceHolds(device: BlockDevice, geometry: Geometry): void {
     `the super block is block ${block}, the device has only ${device.blockCount} blocks of 4096 bytes: it was cut short`,
     { structure: "GeometryBlock", field: "dataStart", expected: `below ${device.blockCount}`, actual: block },
   );
-}
-
-interface Found {
-  device: BlockDevice;
-  options: VolumeOptions & { readOnly: boolean };
-  emit: (event: VolumeEvent) => void;
-  geometry: Geometry;
-  statistics: VdoStatistics;
-  io: StorageIo;
-  keeper: SuperBlockKeeper;
-}
-
-/** The metadata of a volume in memory: journal, slabs, block map. They refer to each other and to the data path. */
-function buildMetadata(
-  { statistics, io, keeper, options }: Found,
-  notifier: ReadOnlyNotifier,
-  isUrgent: () => boolean,
-) {
-  const { vdo, layout, recoveryJournal, slabDepot, blockMap: map } = keeper.value;
-  const journalPartition = findPartition(layout, PARTITION.recoveryJournal);
-  const journal: RecoveryJournal = new RecoveryJournal(
-    {
-      io,
-      notifier,
-      statistics,
-      clock: options.clock ?? systemClock,
-      origin: journalPartition.start,
-      size: journalPartition.count,
-      nonce: vdo.nonce,
-      recoveries: vdo.completeRecoveries,
-      start: recoveryJournal.journalStart,
-      logicalBlocksUsed: recoveryJournal.logicalBlocksUsed,
-      blockMapDataBlocks: recoveryJournal.blockMapDataBlocks,
-    },
-    {
-      isUrgent,
-      onAdvance: (tail) => store.advance(tail),
-      commitSlabJournals: (sequence) => depot.commitOldestTails(sequence),
-    },
-  );
-  const depot = new SlabDepot({
-    io,
-    notifier,
-    statistics,
-    journalLocks: journal.locks,
-    config: slabRules(slabDepot.slabConfig, vdo.nonce),
-    firstBlock: slabDepot.firstBlock,
-    lastBlock: slabDepot.lastBlock,
-    summaryOrigin: findPartition(layout, PARTITION.slabSummary).start,
-    onUpdated: ({ vio }) => {
-      vio.referencesPending--;
-      if (vio.referencesPending === 0) vio.onReferenced(vio);
-    },
-  });
-  const store: PageStore = new PageStore({
-    io,
-    notifier,
-    statistics,
-    journalLocks: journal.locks,
-    eraLength: blockMapEraLength(options.maximumAge ?? DEFAULT_BLOCK_MAP_MAXIMUM_AGE),
-    onWritten: () => leaves.onWritten(),
-  });
-  const capacity = options.blockMapCacheBlocks ?? DEFAULT_BLOCK_MAP_CACHE_BLOCKS;
-  const leaves = new LeafCache({ io, notifier, statistics, store, nonce: vdo.nonce, capacity });
-  const { rootOrigin } = map;
-  const blockMap = new BlockMap({ io, notifier, journal, depot, leaves, store, rootOrigin, nonce: vdo.nonce });
-  return { journal, depot, blockMap };
-}
-
-function slabRules(config: SlabConfig, nonce: bigint): SlabRules {
-  const thresholds = {
-    flushing: config.flushingThreshold,
-    blocking: config.blockingThreshold,
-    scrubbing: config.scrubbingThreshold,
-  };
-  return {
-    ...config,
-    flushingDeadline: slabJournalFlushingDeadline(thresholds),
-    hintShift: fullnessHintShift(config.slabBlocks),
-    nonce,
-  };
-}
-
-function buildParts(found: Found): OpenParts {
-  const { device, options, emit, geometry, statistics, io, keeper } = found;
-  const clock = options.clock ?? systemClock;
-  const log = options.log ?? (() => undefined);
-  const notifier = new ReadOnlyNotifier();
-  const metadata = buildMetadata(found, notifier, () => dataPath.isUrgent);
-  const { journal, depot } = metadata;
-  const client = new IndexClient({ statistics, depot, clock, log: (text) => log("warning", text) });
-  client.isEnabled = options.deduplication !== false;
-  const pool = new VioPool(options.dataVios ?? DATA_VIOS_MAX);
-  const dataPath: DataPath = new DataPath({
-    ...metadata,
-    statistics,
-    notifier,
-    reader: new BlockReader(io),
-    writer: new BlockWriter(io),
-    hasher: new BlockHasher(),
-    compressor: new BlockCompressor(),
-    index: client,
-    log,
-    pool,
-    logicalBlocks: keeper.value.vdo.config.logicalBlocks,
-    onNoSpace: () => emit({ type: "full" }),
-  });
-  dataPath.write.compression = options.compression !== false;
-  const onChange = (state: IndexState): void => emit({ type: "index", state });
-  const index = new IndexManager({ device, geometry, client, clock, statistics, log, onChange });
-  const parts: OpenParts = {
-    ...metadata,
-    geometry,
-    keeper,
-    io,
-    notifier,
-    statistics,
-    dataPath,
-    write: dataPath.write,
-    client,
-    index,
-    cacheBlocks: options.blockMapCacheBlocks ?? DEFAULT_BLOCK_MAP_CACHE_BLOCKS,
-    maximumAge: options.maximumAge ?? DEFAULT_BLOCK_MAP_MAXIMUM_AGE,
-    isStatic: options.readOnly,
-    wasNew: keeper.state === VOLUME_STATE.new,
-    deduplication: options.deduplication !== false,
-    readOnlySaved: Promise.resolve(),
-    usage: () => ({
-      journalStart: journal.tail,
-      logicalBlocksUsed: journal.logicalBlocksUsed,
-      blockMapDataBlocks: journal.blockMapDataBlocks,
-    }),
-    snapshot: () => snapshot(parts, pool, options),
-  };
-  return parts;
 }
 
 /** Loads the counts of a volume that is opened read-only, for its statistics. Nothing is written, and damage is no obstacle. */
@@ -326,46 +270,18 @@ async function loadForReading({ depot, keeper, notifier, wasNew }: OpenParts): P
 }
 
 /** Loads the depot and marks the volume as in use: from the super block's save on it must be stopped cleanly. */
-async function loadParts({ depot, keeper, notifier, usage, wasNew }: OpenParts): Promise<void> {
+async function loadParts(parts: OpenParts, context: RecoveryContext): Promise<void> {
+  const { depot, keeper, notifier, usage, wasNew } = parts;
+  const wasRecovering = keeper.state === VOLUME_STATE.recovering;
   await depot.loadSummary({ isNew: wasNew, oldZones: keeper.value.slabDepot.zoneCount });
   await depot.loadJournals();
   await depot.summary.writeAllCopies();
   await keeper.save(VOLUME_STATE.dirty, usage());
+  if (wasRecovering) return scrub(parts, context);
   try {
     await depot.loadCounts({ save: true });
   } catch (error) {
     // The volume comes up readable, and stays so: its counts are not known.
     notifier.enter(error);
   }
-}
-
-function snapshot(parts: OpenParts, pool: VioPool, options: VolumeOptions): VdoStatistics {
-  const { statistics, keeper, depot, journal, notifier, blockMap, index } = parts;
-  const { vdo } = keeper.value;
-  statistics.dataBlocksUsed = depot.allocatedBlocks - journal.blockMapDataBlocks;
-  statistics.overheadBlocksUsed = vdo.config.physicalBlocks - depot.dataBlocks + journal.blockMapDataBlocks;
-  statistics.logicalBlocksUsed = journal.logicalBlocksUsed;
-  statistics.physicalBlocks = vdo.config.physicalBlocks;
-  statistics.logicalBlocks = vdo.config.logicalBlocks;
-  statistics.blockMapCacheSize = parts.cacheBlocks * BLOCK_SIZE;
-  statistics.completeRecoveries = vdo.completeRecoveries;
-  statistics.readOnlyRecoveries = vdo.readOnlyRecoveries;
-  statistics.mode = notifier.isReadOnly ? "read-only" : "normal";
-  statistics.instance = options.instance ?? 0;
-  statistics.currentVIOsInProgress = pool.inUse;
-  statistics.maxVIOs = pool.maximumInUse;
-  statistics.logicalBlockSize = options.logicalBlockSize ?? BLOCK_SIZE;
-  blockMap.leaves.gauge();
-  index.gauge();
-  const memory = process.memoryUsage();
-  statistics.memoryUsage.bytesUsed = memory.arrayBuffers + memory.heapUsed;
-  statistics.memoryUsage.peakBytesUsed = Math.max(
-    statistics.memoryUsage.peakBytesUsed,
-    statistics.memoryUsage.bytesUsed,
-  );
-  const copy = structuredClone(statistics);
-  for (const key of Object.keys(copy.biosIn) as (keyof typeof copy.biosIn)[]) {
-    copy.biosInProgress[key] = copy.biosIn[key] - copy.biosAcknowledged[key];
-  }
-  return copy;
 }

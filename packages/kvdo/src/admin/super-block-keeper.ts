@@ -1,12 +1,6 @@
 /** The super block of an open volume: the commit point of every administrative step (Linux 6.12). */
 import { BLOCK_SIZE } from "../constants.ts";
-import {
-  decodeSuperBlock,
-  encodeSuperBlock,
-  type SuperBlock,
-  VOLUME_STATE,
-  type VolumeState,
-} from "../format/index.ts";
+import { decodeSuperBlock, encodeSuperBlock, type SuperBlock, type VolumeState } from "../format/index.ts";
 import { IO_META, type StorageIo } from "../io/storage-io.ts";
 
 /** What changes from one save to the next. */
@@ -62,10 +56,5 @@ export class SuperBlockKeeper {
       this.#failed = true;
       throw error;
     }
-  }
-
-  /** State after a clean stop: a volume whose slabs were still being recovered stays so. */
-  get cleanState(): VolumeState {
-    return this.state === VOLUME_STATE.recovering ? VOLUME_STATE.recovering : VOLUME_STATE.clean;
   }
 }

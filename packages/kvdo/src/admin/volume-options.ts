@@ -5,6 +5,8 @@ import type { IndexState } from "../dedupe/index-manager.ts";
 export type VolumeEvent =
   | { type: "readOnly"; error: unknown }
   | { type: "full" }
+  /** A recovery goes on: so much of this phase is done. */
+  | { type: "recovery"; phase: "journal" | "block map" | "slab journals" | "slabs"; done: number; of: number }
   | { type: "index"; state: IndexState };
 
 export interface VolumeOptions {

@@ -18,6 +18,7 @@ import {
 } from "../format/index.ts";
 import type { ReadOnlyNotifier } from "../io/read-only.ts";
 import { IO_META, type StorageIo } from "../io/storage-io.ts";
+import type { MappingChanges } from "../recovery/journal-entries.ts";
 import type { RecoveryJournal } from "../recovery-journal/recovery-journal.ts";
 import { LOCK_BLOCK_MAP, type PbnLock } from "../slab/pbn-locks.ts";
 import type { SlabDepot } from "../slab/slab-depot.ts";
@@ -38,6 +39,8 @@ export interface BlockMapOptions {
   /** PBN of the root of tree 0. */
   rootOrigin: number;
   nonce: bigint;
+  /** Changes that pages lack on the storage, made as they are read: for a dirty volume that is only read. */
+  overlay: MappingChanges | null;
 }
 
 export class BlockMap {
@@ -155,6 +158,7 @@ export class BlockMap {
       if (verdict === "uninitialised") formatBlockMapPage(page.bytes, page.view, nonce, page.pbn);
       // The original goes on with an empty page here, and all below it reads as zeros; refusing keeps the data.
       if (verdict === "bad") failure = this.#badPage(page);
+      this.#options.overlay?.apply(page.pbn, (slot, newPbn, newState) => page.map(slot, newPbn, newState));
     } catch (error) {
       failure = error;
     }
@@ -195,7 +199,13 @@ export class BlockMap {
       waiters.push(vio);
       return;
     }
-    const lock = this.#options.depot.allocate(LOCK_BLOCK_MAP);
+    const { depot } = this.#options;
+    const lock = depot.allocate(LOCK_BLOCK_MAP);
+    if (lock === null && depot.scrubber.left > 0) {
+      // The page may be found allocated when a slab has been recovered: looked at again from here.
+      depot.scrubber.wait(vio, this.#retry);
+      return;
+    }
     if (lock === null) {
       this.#fail(
         vio,
@@ -218,6 +228,11 @@ export class BlockMap {
     vio.onCommitted = this.#afterCommit;
     this.#options.journal.add(vio);
   }
+
+  readonly #retry = (vio: DataVio): void => {
+    if (vio.error !== null) this.#fail(vio, vio.error);
+    else this.#descend(vio);
+  };
 
   readonly #afterCommit = (vio: DataVio): void => {
     if (vio.error !== null) {

@@ -10,6 +10,7 @@ import { type DataVio, VioQueue } from "../data-path/data-vio.ts";
 import { formatBlockMapPage, judgeBlockMapPage } from "../format/index.ts";
 import type { ReadOnlyNotifier } from "../io/read-only.ts";
 import { IO_PAGE_CACHE, type StorageIo } from "../io/storage-io.ts";
+import type { MappingChanges } from "../recovery/journal-entries.ts";
 import type { VdoStatistics } from "../statistics/index.ts";
 import { BlockMapPage, PAGE_FREE, PAGE_LOADING, PAGE_RESIDENT } from "./block-map-page.ts";
 import type { PageStore } from "./page-store.ts";
@@ -26,6 +27,8 @@ export interface LeafCacheOptions {
   nonce: bigint;
   /** Pages in memory at most. */
   capacity: number;
+  /** Changes that pages lack on the storage, made as they are read: for a dirty volume that is only read. */
+  overlay: MappingChanges | null;
 }
 
 export class LeafCache {
@@ -43,10 +46,10 @@ export class LeafCache {
 
   constructor(options: LeafCacheOptions) {
     this.#options = options;
+    options.notifier.onEnter(() => this.#serveWaiting());
   }
 
   /** The leaf at `pbn` was just allocated. */
-    options.notifier.onEnter(() => this.#serveWaiting());
   addFresh(pbn: number): void {
     this.#fresh.add(pbn);
   }
@@ -99,14 +102,14 @@ export class LeafCache {
       void this.#load(evicted, vio);
       return;
     }
-    this.#options.statistics.blockMap.cachePressure++;
-    this.#waitingForBuffer.push(vio);
-  }
     if (this.#options.notifier.isReadOnly) {
       // No dirty page will ever be written, and reads go on: this page makes the cache larger, and can be evicted.
       void this.#load(new BlockMapPage(true), vio);
       return;
     }
+    this.#options.statistics.blockMap.cachePressure++;
+    this.#waitingForBuffer.push(vio);
+  }
 
   #takeFree(): BlockMapPage | null {
     const page = this.#free.pop();
@@ -127,10 +130,10 @@ export class LeafCache {
    * looked at. In read-only mode all are looked at.
    */
   #evict(): BlockMapPage | null {
+    const limit = this.#options.notifier.isReadOnly ? Number.POSITIVE_INFINITY : EVICTION_SEARCH;
     let page = this.#oldest;
     for (let i = 0; i < limit && page !== null; i++) {
       if (page.dirtySequence === 0 && !page.isWriting) {
-    const limit = this.#options.notifier.isReadOnly ? Number.POSITIVE_INFINITY : EVICTION_SEARCH;
         this.#unlink(page);
         this.#pages.delete(page.pbn);
         page.state = PAGE_FREE;
@@ -143,7 +146,7 @@ export class LeafCache {
   }
 
   async #load(page: BlockMapPage, first: DataVio): Promise<void> {
-    const { io, notifier, statistics, nonce } = this.#options;
+    const { io, notifier, statistics, nonce, overlay } = this.#options;
     const pbn = first.pagePbn;
     page.pbn = pbn;
     page.state = PAGE_LOADING;
@@ -157,6 +160,7 @@ export class LeafCache {
       const verdict = this.#fresh.delete(pbn) ? "uninitialised" : judgeBlockMapPage(page.view, nonce, pbn);
       if (verdict === "uninitialised") formatBlockMapPage(page.bytes, page.view, nonce, pbn);
       if (verdict === "bad") failure = badPage(page, pbn);
+      overlay?.apply(pbn, (slot, newPbn, newState) => page.map(slot, newPbn, newState));
     } catch (error) {
       statistics.blockMap.failedReads++;
       failure = error;

@@ -124,7 +124,7 @@ export class WritePath {
   // --- allocation and acknowledgement
 
   #allocate(vio: DataVio): void {
-    const { flusher, depot, acknowledge } = this.#o;
+    const { flusher, acknowledge } = this.#o;
     flusher.join(vio);
     const unmaps = vio.kind === VIO_DISCARD && !vio.isPartial;
     if (unmaps || vio.isZero) {
@@ -134,6 +134,11 @@ export class WritePath {
       if (!vio.fua) acknowledge(vio);
       return this.#readOldMapping(vio);
     }
+    this.#takeBlock(vio);
+  }
+
+  #takeBlock(vio: DataVio): void {
+    const { depot, acknowledge } = this.#o;
     const lock = depot.allocate(LOCK_WRITE);
     if (lock !== null) {
       vio.allocationLock = lock;
@@ -141,12 +146,18 @@ export class WritePath {
       vio.newPbn = lock.pbn;
       vio.newState = 1;
       if (!vio.fua) acknowledge(vio);
-    }
+    } else if (depot.scrubber.left > 0) return depot.scrubber.wait(vio, this.#allocateAgain);
     this.#toHash.push(vio);
     if (this.#hashScheduled) return;
     this.#hashScheduled = true;
     queueMicrotask(this.#hashBatch);
   }
+
+  /** A slab was recovered since there was no free block (or the volume became read-only). */
+  readonly #allocateAgain: VioStep = (vio) => {
+    if (vio.error !== null) return this.#o.finish(vio);
+    this.#takeBlock(vio);
+  };
 
   readonly #hashBatch = (): void => {
     this.#hashScheduled = false;

@@ -19,7 +19,7 @@ export class ReadOnlyNotifier {
     return this.#error;
   }
 
-  /** Calls `listener` once when read-only mode is entered. */
+  /** Calls `listener` once when read-only mode is entered: at once if it was, as by damage found while loading. */
   onEnter(listener: (error: unknown) => void): void {
     if (this.isReadOnly) listener(this.#error);
     else this.#listeners.push(listener);

@@ -35,4 +35,6 @@ export interface SlabContext {
   /** An I/O began, or ended: a drain waits until as many ended as began. */
   busy(): void;
   idle(): void;
+  /** Resolves after the next I/O of a slab has ended. */
+  settle(): Promise<void>;
 }

@@ -8,6 +8,7 @@ import type { JournalLocks } from "../recovery-journal/journal-locks.ts";
 import type { VdoStatistics } from "../statistics/index.ts";
 import { BlockAllocator } from "./block-allocator.ts";
 import { LOCK_READ, MAXIMUM_REFERENCES, type PbnLock, PbnLockTable } from "./pbn-locks.ts";
+import { Scrubber } from "./scrubber.ts";
 import { Slab } from "./slab.ts";
 import type { SlabContext, SlabRules } from "./slab-context.ts";
 import type { SlabJournal } from "./slab-journal.ts";
@@ -46,8 +47,10 @@ export class SlabDepot implements SlabContext {
   readonly #last: number;
   /** Blocks whose count is not 0. */
   allocatedBlocks = 0;
+  readonly scrubber: Scrubber;
   #pending = 0;
   #idleWaiters: (() => void)[] = [];
+  #settleWaiters: (() => void)[] = [];
   #lastCommitRequest = 0;
 
   constructor(options: SlabDepotOptions) {
@@ -69,9 +72,11 @@ export class SlabDepot implements SlabContext {
       dataBlocks: options.config.dataBlocks,
       statistics: options.statistics,
     });
+    this.scrubber = new Scrubber(this);
     options.statistics.allocator.slabCount = count;
     options.notifier.onEnter(() => {
       for (const slab of this.slabs) slab.journal.failQueue();
+      this.scrubber.failWaiting();
       this.#wake();
     });
   }
@@ -200,24 +205,59 @@ export class SlabDepot implements SlabContext {
     return this.#forEachSlab((slab) => slab.loadJournalTail());
   }
 
-  /**
-   * Makes the counts of every slab exact and opens all slabs for allocation, clean ones and the emptiest first. What had to
-   * be replayed is saved, unless `save` is false.
-   */
+  /** Makes the counts of every slab exact and opens all slabs for allocation. What had to be replayed is saved if `save` is set. */
   async loadCounts({ save }: { save: boolean }): Promise<void> {
     await this.#forEachSlab((slab) => slab.load(save));
-    for (const slab of this.slabs) this.allocatedBlocks += this.config.dataBlocks - slab.freeBlocks;
-    const order = this.slabs.map((slab) => ({ slab, entry: this.summary.get(slab.number) }));
-    order.sort(
+    for (const slab of this.#inLoadOrder()) this.open(slab);
+  }
+
+  /** Clean slabs first, then the emptiest, then the first. */
+  #inLoadOrder(): Slab[] {
+    const keyed = this.slabs.map((slab) => ({ slab, entry: this.summary.get(slab.number) }));
+    keyed.sort(
       (a, b) =>
         Number(a.entry.isDirty) - Number(b.entry.isDirty) ||
         b.entry.fullnessHint - a.entry.fullnessHint ||
         a.slab.number - b.slab.number,
     );
-    for (const { slab } of order) {
-      if (!slab.journal.isBlank) this.statistics.allocator.slabsOpened++;
-      this.#allocator.add(slab);
+    return keyed.map(({ slab }) => slab);
+  }
+
+  /** A slab whose counts are exact is used from now on. */
+  open(slab: Slab): void {
+    this.allocatedBlocks += this.config.dataBlocks - slab.freeBlocks;
+    if (!slab.journal.isBlank) this.statistics.allocator.slabsOpened++;
+    this.#allocator.add(slab);
+  }
+
+  /**
+   * After a recovery: slabs that were never used are opened at once, all others by the scrubber, which the caller starts;
+   * before this resolves it has opened those that cannot wait, and at least one slab.
+   */
+  async prepareScrubbing(): Promise<void> {
+    const unrecovered: Slab[] = [];
+    let usable = 0;
+    for (const slab of this.#inLoadOrder()) {
+      const { isDirty, loadCounts } = this.summary.get(slab.number);
+      if (isDirty || loadCounts) {
+        unrecovered.push(slab);
+        slab.isWanted = slab.journal.length >= this.config.scrubbingThreshold;
+      } else {
+        slab.isRecovered = true;
+        this.open(slab);
+        usable++;
+      }
     }
+    this.scrubber.add(unrecovered);
+    if (usable === 0 && unrecovered[0] !== undefined) unrecovered[0].isWanted = true;
+    await this.scrubber.runWanted();
+  }
+
+  /** Everything that the recovery put into slab journals goes to the storage. */
+  async commitReplayed(): Promise<void> {
+    for (const journal of [...this.dirtyJournals]) journal.commitTail();
+    await this.drain();
+    if (this.notifier.isReadOnly) throw this.notifier.error;
   }
 
   async #forEachSlab(work: (slab: Slab) => Promise<void>): Promise<void> {
@@ -234,7 +274,17 @@ export class SlabDepot implements SlabContext {
 
   idle(): void {
     this.#pending--;
+    const settled = this.#settleWaiters;
+    this.#settleWaiters = [];
+    for (const wake of settled) wake();
     if (this.#pending === 0) this.#wake();
+  }
+
+  settle(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#pending === 0) resolve();
+      else this.#settleWaiters.push(resolve);
+    });
   }
 
   #wake(): void {
@@ -260,6 +310,6 @@ export class SlabDepot implements SlabContext {
     for (const slab of this.slabs) if (slab.isRecovered) slab.writeDirtyCounts(Number.POSITIVE_INFINITY);
     await this.drain();
     if (this.notifier.isReadOnly) return;
-    for (const slab of this.slabs) slab.journal.forget();
+    for (const slab of this.slabs) if (slab.isRecovered) slab.journal.forget();
   }
 }

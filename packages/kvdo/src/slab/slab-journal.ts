@@ -20,6 +20,7 @@ import type { ReferenceUpdate } from "../data-path/data-vio.ts";
 import {
   clearSlabJournalBlockMapEntries,
   expandedEntry,
+  isBefore,
   METADATA_TYPE,
   markSlabJournalBlockMapEntry,
   slabJournalHeader,
@@ -29,6 +30,16 @@ import { IO_META } from "../io/storage-io.ts";
 import { LOCK_KIND_SLAB_JOURNALS } from "../recovery-journal/journal-locks.ts";
 import type { Slab } from "./slab.ts";
 import type { SlabContext } from "./slab-context.ts";
+
+/** One change of a reference count, as an entry of the recovery journal states it. */
+export interface JournaledChange {
+  pbn: number;
+  isIncrement: boolean;
+  isBlockMap: boolean;
+  /** Journal block, and place in it, of the entry. */
+  sequence: number;
+  index: number;
+}
 
 export class SlabJournal {
   readonly #slab: Slab;
@@ -170,15 +181,17 @@ export class SlabJournal {
     }
     if (this.length >= config.blockingThreshold) {
       statistics.slabJournal.blockedCount++;
+      // A slab that is not recovered is to be recovered next: nothing else makes room in its journal.
+      this.#slab.isWanted = true;
       this.#slab.writeDirtyCounts(Number.POSITIVE_INFINITY);
       return false;
     }
     if (this.#entryCount === 0 && !this.#startBlock(update)) return false;
-    this.#writeEntry(update);
+    const { vio } = update;
+    this.#writeEntry(update.pbn, update.isIncrement, update.isBlockMap, vio.journalSequence, vio.journalIndex);
     const sequence = this.tail;
     const entry = this.#entryCount - 1;
-    const capacity = this.#hasBlockMapIncrements ? SLAB_JOURNAL_FULL_ENTRIES_PER_BLOCK : SLAB_JOURNAL_ENTRIES_PER_BLOCK;
-    const full = this.#entryCount >= capacity;
+    const full = this.#entryCount >= this.#capacity;
     this.#slab.applyUpdate(update, sequence, entry);
     if (full) this.commitTail();
     this.#context.onUpdated(update);
@@ -214,25 +227,62 @@ export class SlabJournal {
     return true;
   }
 
-  #writeEntry(update: ReferenceUpdate): void {
+  /** Hot path: plain arguments, nothing is allocated. */
+  #writeEntry(pbn: number, isIncrement: boolean, isBlockMap: boolean, sequence: number, index: number): void {
     const bytes = this.#bytes as Uint8Array;
-    const sequence = update.vio.journalSequence;
-    const entry = expandedEntry(update.vio.journalIndex, update.isIncrement);
+    const entry = expandedEntry(index, isIncrement);
     invariant(
       sequence > this.recoverySequence || (sequence === this.recoverySequence && entry > this.recoveryEntry),
       "slab journal entries are made in recovery journal order",
     );
     this.recoverySequence = sequence;
     this.recoveryEntry = entry;
-    if (update.isBlockMap) {
+    if (isBlockMap) {
       if (!this.#hasBlockMapIncrements) {
         clearSlabJournalBlockMapEntries(bytes);
         this.#hasBlockMapIncrements = true;
       }
       markSlabJournalBlockMapEntry(bytes, this.#entryCount);
     }
-    writeSlabJournalEntry(bytes, this.#entryCount, update.pbn - this.#slab.start, update.isIncrement);
+    writeSlabJournalEntry(bytes, this.#entryCount, pbn - this.#slab.start, isIncrement);
     this.#entryCount++;
+  }
+
+  // --- recovery
+
+  /**
+   * Makes an entry of the recovery journal that this journal lacks; false when it has it already. Nothing waits here, and
+   * counts are not touched. A full ring moves on by a block, which must have been reaped before the crash.
+   */
+  replay(change: JournaledChange): boolean {
+    const { pbn, isIncrement, isBlockMap, sequence, index } = change;
+    const entry = expandedEntry(index, isIncrement);
+    if (!isBefore(this.recoverySequence, this.recoveryEntry, sequence, entry)) return false;
+    if (isBlockMap && this.#entryCount >= SLAB_JOURNAL_FULL_ENTRIES_PER_BLOCK && !this.#hasBlockMapIncrements) {
+      this.commitTail();
+    }
+    const slot = this.tail % this.size;
+    if (this.#entryCount === 0) {
+      if (this.length >= this.size) this.head = this.#unreapable = this.head + 1;
+      this.#locks[slot] = SLAB_JOURNAL_ENTRIES_PER_BLOCK + 1;
+      this.#recoveryLocks[slot] = 0;
+      this.#bytes ??= new Uint8Array(BLOCK_SIZE);
+      this.#hasBlockMapIncrements = false;
+      this.#context.dirtyJournals.add(this);
+    }
+    this.#writeEntry(pbn, isIncrement, isBlockMap, sequence, index);
+    this.releaseLock(this.tail);
+    if (this.#entryCount >= this.#capacity) this.commitTail();
+    return true;
+  }
+
+  get #capacity(): number {
+    return this.#hasBlockMapIncrements ? SLAB_JOURNAL_FULL_ENTRIES_PER_BLOCK : SLAB_JOURNAL_ENTRIES_PER_BLOCK;
+  }
+
+  /** The slab is recovered: what waited for it goes on. */
+  resume(): void {
+    this.#processQueue();
   }
 
   // --- locks
@@ -254,8 +304,7 @@ export class SlabJournal {
     if (this.#context.notifier.isReadOnly) return;
     const bytes = this.#bytes as Uint8Array;
     const sequence = this.tail;
-    const capacity = this.#hasBlockMapIncrements ? SLAB_JOURNAL_FULL_ENTRIES_PER_BLOCK : SLAB_JOURNAL_ENTRIES_PER_BLOCK;
-    if (this.#entryCount < capacity) this.#partialWrite = true;
+    if (this.#entryCount < this.#capacity) this.#partialWrite = true;
     slabJournalHeader.set(new DataView(bytes.buffer), 0, {
       head: this.head,
       sequence,

@@ -62,6 +62,11 @@ export class SlabSummary {
     await this.#io.writeMeta(IO_META, this.#origin, all);
   }
 
+  /** Changes an entry in memory only: for a rebuild, which writes all copies afterwards. */
+  set(slab: number, entry: SlabSummaryEntry): void {
+    encodeSummaryEntry(this.#table, slab * SUMMARY_ENTRY_SIZE, entry);
+  }
+
   /** Changes an entry; `loadCounts` stays set once it was. Resolves when the change is written. */
   update(slab: number, entry: SlabSummaryEntry): Promise<void> {
     const at = slab * SUMMARY_ENTRY_SIZE;

@@ -18,6 +18,10 @@ export class Slab {
   readonly #context: SlabContext;
   /** False while the counts do not hold what the journal says. */
   isRecovered = false;
+  /** Its journal is being replayed: new entries wait. */
+  isRebuilding = false;
+  /** To be recovered before others: something waits for it. */
+  isWanted = false;
   /** Place in the allocator's table; see {@link BlockAllocator}. */
   priority = 0;
   #countsWriting = 0;
@@ -177,6 +181,23 @@ export class Slab {
    * changes that they do not; these are saved if `save` is set. Throws `VDO_IO` or `VDO_CORRUPT`.
    */
   async load(save: boolean): Promise<void> {
+    this.isRebuilding = true;
+    await this.#load(save);
+    this.journal.forget();
+    this.isRebuilding = false;
+    this.isRecovered = true;
+  }
+
+  /** Recovers a slab of a running volume: new entries wait, the tail block goes to the storage, then as {@link load}. */
+  async scrub(): Promise<void> {
+    this.isRebuilding = true;
+    this.journal.commitTail();
+    while (!this.journal.isIdle) await this.#context.settle();
+    if (this.#context.notifier.isReadOnly) throw this.#context.notifier.refusal();
+    await this.load(true);
+  }
+
+  async #load(save: boolean): Promise<void> {
     const { summary, config, io } = this.#context;
     const entry = summary.get(this.number);
     const points = {
@@ -197,8 +218,6 @@ export class Slab {
       if (!entry.loadCounts) this.dirtyForFirstUse();
       if (save) await this.#saveReplayed();
     }
-    this.journal.forget();
-    this.isRecovered = true;
   }
 
   async #saveReplayed(): Promise<void> {
