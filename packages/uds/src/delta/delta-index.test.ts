@@ -203,15 +203,16 @@ describe("a delta segment", () => {
   });
 
   test("expires the entries of a range of payloads and of no other", () => {
-    const run = fc.record({ first: fc.nat(15), count: fc.nat(16), seed: fc.integer() });
+    const run = fc.record({ first: fc.nat(15), count: fc.nat(16), seed: fc.integer(), spread: fc.boolean() });
     fc.assert(
-      fc.property(run, ({ first, count, seed }) => {
+      fc.property(run, ({ first, count, seed, spread }) => {
         const segment = new DeltaSegment({ listCount: 1, memoryBytes: 9000, code: deltaCode(4080), valueBits: 4 });
         const model = new ListModel();
         const random = new Random(seed);
         for (let i = 0; i < 60; i++) {
           const name = random.fill(new Uint8Array(16));
-          const address = random.below(40);
+          // In all quarters of the address space, or in one.
+          const address = spread ? random.below(40) * 26_000 : random.below(40);
           segment.find(0, address, name);
           if (!segment.insert(address, i % 16, name)) throw new Error("the list is too long for this test");
           model.insert(address, i % 16, toHex(name));
@@ -222,6 +223,11 @@ describe("a delta segment", () => {
           else i++;
         }
         expect(readList(segment, 0)).toEqual(model.entries);
+        for (const { address, value, name } of model.entries) {
+          if (name !== undefined) continue;
+          segment.find(0, address, new Uint8Array(16));
+          expect([segment.cursor.found, segment.cursor.value()]).toEqual([true, value]);
+        }
         expect(nearest).toBe(Math.min(15, ...model.entries.map(({ value }) => (value - first) & 15)));
       }),
     );
