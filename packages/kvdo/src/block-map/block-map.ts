@@ -4,10 +4,11 @@
  * Interior pages are loaded when first needed and stay; leaves are in a {@link LeafCache}. A write into a region without
  * pages allocates them from the root down, each with a journal entry of its own that is committed before the next level.
  */
-import { VdoError } from "@vdo/base";
+import { isZero, VdoError } from "@vdo/base";
 import { BLOCK_MAP_ENTRIES_PER_PAGE, BLOCK_MAP_ROOTS } from "../constants.ts";
 import { type DataVio, VIO_WRITE, VioQueue } from "../data-path/data-vio.ts";
 import {
+  blockMapPageHeader,
   formatBlockMapPage,
   JOURNAL_OPERATION_BLOCK_MAP,
   judgeBlockMapPage,
@@ -155,9 +156,10 @@ export class BlockMap {
     try {
       await io.readMeta(IO_META, page.pbn, page.bytes);
       const verdict = judgeBlockMapPage(page.view, nonce, page.pbn);
+      const isForeign = this.#isDamagedRoot(page);
       if (verdict === "uninitialised") formatBlockMapPage(page.bytes, page.view, nonce, page.pbn);
       // The original goes on with an empty page here, and all below it reads as zeros; refusing keeps the data.
-      if (verdict === "bad") failure = this.#badPage(page);
+      if (verdict === "bad" || (verdict === "uninitialised" && isForeign)) failure = this.#badPage(page);
       this.#options.overlay?.apply(page.pbn, (slot, newPbn, newState) => page.map(slot, newPbn, newState));
     } catch (error) {
       failure = error;
@@ -167,10 +169,17 @@ export class BlockMap {
     this.#wake(page.waiters, failure === null ? null : toError(failure, page.pbn));
   }
 
+  /** Roots are zeros until their first write and pages of this volume from then on; other pages may hold old data first. */
+  #isDamagedRoot({ pbn, bytes, view }: BlockMapPage): boolean {
+    const { rootOrigin, nonce } = this.#options;
+    if (pbn < rootOrigin || pbn >= rootOrigin + BLOCK_MAP_ROOTS || isZero(bytes)) return false;
+    return blockMapPageHeader.at.nonce.get(view, 0) !== nonce;
+  }
+
   #badPage(page: BlockMapPage): VdoError {
     return new VdoError(
       "VDO_BAD_PAGE",
-      `interior block map page at block ${page.pbn} carries the number of another page; the volume is read-only now, rebuild it (vdo forceRebuild)`,
+      `interior block map page at block ${page.pbn} is not the page that belongs there; the volume is read-only now, rebuild it (vdo forceRebuild)`,
       { structure: "block map page", field: "pbn", expected: page.pbn, actual: page.view.getUint32(16, true) },
     );
   }

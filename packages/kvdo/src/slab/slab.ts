@@ -1,5 +1,5 @@
 /** A slab: data blocks, their reference counts, and the journal of changes to them (Linux 6.12). */
-import type { VdoError } from "@vdo/base";
+import { VdoError } from "@vdo/base";
 import { BLOCK_SIZE } from "../constants.ts";
 import type { ReferenceUpdate } from "../data-path/data-vio.ts";
 import { fullnessHint, METADATA_TYPE, slabJournalHeader } from "../format/index.ts";
@@ -26,6 +26,8 @@ export class Slab {
   priority = 0;
   #countsWriting = 0;
   #summaryWriting = false;
+  /** Why the end of the journal is not known. */
+  #tailDamage: VdoError | null = null;
 
   constructor(number: number, start: number, context: SlabContext) {
     this.number = number;
@@ -157,14 +159,29 @@ export class Slab {
 
   // --- loading
 
-  /** Finds the end of the journal from the summary (`vdo-format`, reading the tail at load). Throws `VDO_IO`. */
+  /**
+   * Finds the end of the journal from the summary (`vdo-format`, reading the tail at load). Throws `VDO_IO`; damage is kept
+   * for {@link load} to throw, by when the volume can come up readable.
+   *
+   * A clean slab's tail block need not be one: a rebuild of the kernel's erases it. A dirty slab's must be, or changes
+   * would be forgotten (the original takes the journal for empty then).
+   */
   async loadJournalTail(): Promise<void> {
     const entry = this.#context.summary.get(this.number);
     if (entry.tailOffset === 0 && !entry.loadCounts) return;
     const size = this.journal.size;
     const offset = entry.tailOffset === 0 ? size - 1 : entry.tailOffset - 1;
+    if (offset >= size) {
+      this.#tailDamage = this.#corrupt("slab summary", "tail offset", `below ${size}`, entry.tailOffset);
+      return;
+    }
     const bytes = new Uint8Array(BLOCK_SIZE);
     await this.#context.io.readMeta(IO_META, this.journalOrigin + offset, bytes);
+    const field = slabJournalFault(bytes, this.#context.config.nonce, offset, size);
+    if (field !== null) {
+      if (entry.isDirty) this.#tailDamage = this.#corrupt("journal tail block", field, "that of its place", "another");
+      return;
+    }
     const header = slabJournalHeader.decode(bytes);
     if (header.metadataType !== METADATA_TYPE.slabJournal || header.nonce !== this.#context.config.nonce) return;
     const tail = header.sequence + 1;
@@ -196,7 +213,16 @@ export class Slab {
     if (this.#context.notifier.isReadOnly) throw this.#context.notifier.refusal();
     await this.load(true);
   }
+  #corrupt(structure: string, field: string, expected: unknown, actual: unknown): VdoError {
+    return new VdoError(
+      "VDO_CORRUPT",
+      `slab ${this.number}, ${structure}: ${field} is ${String(actual)}, expected ${String(expected)}; rebuild the volume (vdo forceRebuild)`,
+      { structure: `slab ${this.number} ${structure}`, field, expected, actual },
+    );
+  }
 
+
+    if (this.#tailDamage !== null) throw this.#tailDamage;
   async #load(save: boolean): Promise<void> {
     const { summary, config, io } = this.#context;
     const entry = summary.get(this.number);
@@ -232,4 +258,15 @@ export class Slab {
     // Also when nothing changed: the original leaves the entry dirty then, and its hint wrong (vdo-engine §13.6 step 5).
     await this.markClean();
   }
+
+/** The field in which `bytes` is not a slab journal block of this volume for place `offset`; null when it is one. */
+function slabJournalFault(bytes: Uint8Array, nonce: bigint, offset: number, size: number): string | null {
+  const { at } = slabJournalHeader;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, BLOCK_SIZE);
+  if (at.metadataType.get(view, 0) !== METADATA_TYPE.slabJournal) return "metadata type";
+  if (at.nonce.get(view, 0) !== nonce) return "nonce";
+  // Sequence numbers stay below 2^48; a larger one is damage that the number type may not hold.
+  if (view.getUint16(at.sequence.offset + 6, true) !== 0) return "sequence number";
+  return at.sequence.get(view, 0) % size === offset ? null : "sequence number";
+}
 }
