@@ -183,7 +183,6 @@ export class Slab {
       return;
     }
     const header = slabJournalHeader.decode(bytes);
-    if (header.metadataType !== METADATA_TYPE.slabJournal || header.nonce !== this.#context.config.nonce) return;
     const tail = header.sequence + 1;
     this.journal.restore({
       head: entry.isDirty ? header.head : tail,
@@ -213,6 +212,7 @@ export class Slab {
     if (this.#context.notifier.isReadOnly) throw this.#context.notifier.refusal();
     await this.load(true);
   }
+
   #corrupt(structure: string, field: string, expected: unknown, actual: unknown): VdoError {
     return new VdoError(
       "VDO_CORRUPT",
@@ -221,9 +221,8 @@ export class Slab {
     );
   }
 
-
-    if (this.#tailDamage !== null) throw this.#tailDamage;
   async #load(save: boolean): Promise<void> {
+    if (this.#tailDamage !== null) throw this.#tailDamage;
     const { summary, config, io } = this.#context;
     const entry = summary.get(this.number);
     const points = {
@@ -258,6 +257,7 @@ export class Slab {
     // Also when nothing changed: the original leaves the entry dirty then, and its hint wrong (vdo-engine §13.6 step 5).
     await this.markClean();
   }
+}
 
 /** The field in which `bytes` is not a slab journal block of this volume for place `offset`; null when it is one. */
 function slabJournalFault(bytes: Uint8Array, nonce: bigint, offset: number, size: number): string | null {
@@ -268,5 +268,4 @@ function slabJournalFault(bytes: Uint8Array, nonce: bigint, offset: number, size
   // Sequence numbers stay below 2^48; a larger one is damage that the number type may not hold.
   if (view.getUint16(at.sequence.offset + 6, true) !== 0) return "sequence number";
   return at.sequence.get(view, 0) % size === offset ? null : "sequence number";
-}
 }
