@@ -16,6 +16,7 @@ export type { VolumeConfigReport, VolumeEvent, VolumeOptions, VolumeStatus } fro
 export { BlockCompressor, BlockHasher, HASH_BATCH_MAX } from "./compute/index.ts";
 export type { IndexState } from "./dedupe/index-manager.ts";
 export { type KernelStatus, kernelStatus, kernelStatusText } from "./errors.ts";
+export type { RebuildReport } from "./recovery/rebuild.ts";
 export {
   emptyStatistics,
   kibibytes,
@@ -27,5 +28,4 @@ export {
   verboseLines,
   writeAmplification,
 } from "./statistics/index.ts";
-export type { RebuildReport } from "./recovery/rebuild.ts";
 export { VdoVolume } from "./volume.ts";
