@@ -77,6 +77,8 @@ export class RecoveryJournal {
   readonly #waitingForSpace = new VioQueue();
   #committing = false;
   #commitScheduled = false;
+  /** A block map page that others wait for is among the entries not committed. */
+  #pagesWaiting = false;
   #cancelTimer: (() => void) | null = null;
   #lastAcknowledged: number;
   #blockMapReapHead: number;
@@ -165,8 +167,10 @@ export class RecoveryJournal {
     block.assign(vio);
     this.#available--;
     statistics.entries.started++;
-    if (vio.operation === JOURNAL_OPERATION_BLOCK_MAP) this.blockMapDataBlocks++;
-    else {
+    if (vio.operation === JOURNAL_OPERATION_BLOCK_MAP) {
+      this.blockMapDataBlocks++;
+      this.#pagesWaiting = true;
+    } else {
       if (vio.entryNewState !== 0) this.logicalBlocksUsed++;
       if (vio.entryOldState !== 0) this.logicalBlocksUsed--;
     }
@@ -216,7 +220,7 @@ export class RecoveryJournal {
   #considerCommit(): void {
     if (this.#committing || this.#commitScheduled) return;
     const active = this.#active;
-    if ((active?.isFull ?? false) || this.#open.length > 1 || this.#listener.isUrgent()) {
+    if ((active?.isFull ?? false) || this.#open.length > 1 || this.#pagesWaiting || this.#listener.isUrgent()) {
       this.#scheduleCommit();
       return;
     }
@@ -256,6 +260,7 @@ export class RecoveryJournal {
       statistics.blocks.written++;
       block.isWriting = true;
     }
+    this.#pagesWaiting = this.#pagesWaiting && this.#hasUncommitted();
     try {
       const { io, origin } = this.#options;
       await Promise.all(
