@@ -221,7 +221,8 @@ function snapshot(parts: OpenParts, pool: VioPool, options: VolumeOptions): VdoS
   statistics.completeRecoveries = vdo.completeRecoveries;
   statistics.readOnlyRecoveries = vdo.readOnlyRecoveries;
   const isRecovering = depot.scrubber.left > 0;
-  statistics.mode = notifier.isReadOnly ? "read-only" : isRecovering ? "recovering" : "normal";
+  // What is not recovered has no figures of its space: printers say N/A in this mode.
+  statistics.mode = notifier.isReadOnly || parts.isUnrecovered ? "read-only" : isRecovering ? "recovering" : "normal";
   statistics.inRecoveryMode = isRecovering;
   statistics.recoveryPercentage = depot.scrubber.percentage;
   statistics.instance = options.instance ?? 0;
