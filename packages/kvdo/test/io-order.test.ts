@@ -7,7 +7,7 @@ import { VdoVolume, type VolumeOptions } from "../src/index.ts";
 import { OrderChecker } from "./support/order-checker.ts";
 import { pagesOf, regionsOf } from "./support/regions.ts";
 import { allSettle, settles } from "./support/settles.ts";
-import { formatTiny, type TinyOptions, tinyBlocks } from "./support/tiny-volume.ts";
+import { formatTiny, type TinyOptions, tinyBlocks } from "../src/testing/tiny-volume.ts";
 import { workloadBlock } from "./support/workload-block.ts";
 
 const TINY: TinyOptions = {
