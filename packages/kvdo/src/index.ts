@@ -13,6 +13,7 @@ export {
   type VolumeInfo,
 } from "./admin/index.ts";
 export type { VolumeConfigReport, VolumeEvent, VolumeOptions, VolumeStatus } from "./admin/volume-options.ts";
+export { type AuditLine, type AuditOptions, auditVolume, ReferenceTable, type VolumeAudit } from "./audit/index.ts";
 export { BlockCompressor, BlockHasher, HASH_BATCH_MAX } from "./compute/index.ts";
 export type { IndexState } from "./dedupe/index-manager.ts";
 export { type KernelStatus, kernelStatus, kernelStatusText } from "./errors.ts";
