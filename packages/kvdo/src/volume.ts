@@ -9,6 +9,7 @@
 import { VdoError } from "@vdo/base";
 import { type BlockDevice, checkRange, type Extent, type WriteOptions, type ZeroOptions } from "@vdo/block-device";
 import type { OpenParts } from "./admin/build-parts.ts";
+import { checkGrowLogical, growLogical, growPhysical, planGrowPhysical } from "./admin/grow.ts";
 import { openParts } from "./admin/open-parts.ts";
 import type { VolumeConfigReport, VolumeEvent, VolumeOptions, VolumeStatus } from "./admin/volume-options.ts";
 import { BLOCK_SIZE } from "./constants.ts";
@@ -23,7 +24,6 @@ type Phase = "open" | "suspending" | "suspended" | "closing" | "closed";
 export class VdoVolume implements BlockDevice {
   /** Bytes per block as presented: 4096, or 512 with emulation. */
   readonly blockSize: number;
-  readonly blockCount: number;
   readonly #parts: OpenParts;
   readonly #options: VolumeOptions;
   #phase: Phase = "open";
@@ -36,7 +36,6 @@ export class VdoVolume implements BlockDevice {
     this.#parts = parts;
     this.#options = options;
     this.blockSize = options.logicalBlockSize ?? BLOCK_SIZE;
-    this.blockCount = parts.keeper.value.vdo.config.logicalBlocks * (BLOCK_SIZE / this.blockSize);
     parts.notifier.onEnter((error) => {
       this.#emit({ type: "readOnly", error });
       this.#saveReadOnly();
@@ -60,6 +59,11 @@ export class VdoVolume implements BlockDevice {
 
   #emit(event: VolumeEvent): void {
     this.#options.onChange?.(event);
+  }
+
+  /** Blocks as presented; more after a logical growth. */
+  get blockCount(): number {
+    return this.#parts.keeper.value.vdo.config.logicalBlocks * (BLOCK_SIZE / this.blockSize);
   }
 
   /** True when nothing can be written: opened so, or in read-only mode. */
@@ -287,6 +291,33 @@ export class VdoVolume implements BlockDevice {
     const held = this.#held;
     this.#held = [];
     for (const { go } of held) go();
+  }
+
+  // --- growth
+
+  /** Grows the presented device to `logicalBlocks` blocks of 4096 bytes, while it is in use. It cannot shrink. */
+  async growLogical(logicalBlocks: number): Promise<void> {
+    checkGrowLogical(this.#parts, logicalBlocks);
+    await this.#whileSuspended(() => growLogical(this.#parts, logicalBlocks));
+  }
+
+  /** Grows the volume to `physicalBlocks` blocks of its storage, which has them already, while it is in use. */
+  async growPhysical(physicalBlocks: number): Promise<void> {
+    const plan = planGrowPhysical(this.#parts, physicalBlocks);
+    await this.#whileSuspended(() => growPhysical(this.#parts, physicalBlocks, plan));
+  }
+
+  async #whileSuspended(work: () => Promise<void>): Promise<void> {
+    await this.suspend({ save: false });
+    try {
+      if (this.#parts.notifier.isReadOnly) throw this.#refusal();
+      await work();
+    } catch (error) {
+      this.#parts.notifier.enter(error);
+      throw error;
+    } finally {
+      await this.resume();
+    }
   }
 
   #require(phase: Phase, operation: string): void {

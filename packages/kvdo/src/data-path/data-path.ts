@@ -37,6 +37,7 @@ export class DataPath {
   readonly #read: ReadPath;
   readonly #o: DataPathOptions;
   readonly #pool: VioPool;
+  #logicalBlocks: number;
   readonly #waiting: UserRequest[] = [];
   readonly #waitingDiscards: UserRequest[] = [];
   #discardsInUse = 0;
@@ -51,6 +52,7 @@ export class DataPath {
   constructor(options: DataPathOptions) {
     this.#o = options;
     this.#pool = options.pool;
+    this.#logicalBlocks = options.logicalBlocks;
     this.flusher = new Flusher(options.journal.io, options.statistics, (generation) => {
       this.write.packer.flush(generation);
       options.journal.hurry();
@@ -178,14 +180,14 @@ export class DataPath {
       if (vio.isPartial) count(statistics.biosInPartial, vio);
     }
     if (vio.fua) this.#fuaInUse++;
-    if (vio.lbn >= this.#o.logicalBlocks) {
+    if (vio.lbn >= this.#logicalBlocks) {
       vio.error = new VdoError(
         "VDO_OUT_OF_RANGE",
-        `logical block ${vio.lbn} is outside the volume of ${this.#o.logicalBlocks}`,
+        `logical block ${vio.lbn} is outside the volume of ${this.#logicalBlocks}`,
         {
           start: vio.lbn,
           count: 1,
-          blockCount: this.#o.logicalBlocks,
+          blockCount: this.#logicalBlocks,
         },
       );
       return this.#release(vio);
@@ -331,6 +333,11 @@ export class DataPath {
     }
     await this.#o.index.drain();
     this.#draining = false;
+  }
+
+  /** The volume grew. */
+  setLogicalBlocks(logicalBlocks: number): void {
+    this.#logicalBlocks = logicalBlocks;
   }
 
   /** Goes on after a drain. */

@@ -65,6 +65,8 @@ export class RecoveryJournal {
   readonly #options: RecoveryJournalOptions;
   readonly #listener: JournalListener;
   readonly #size: number;
+  /** First PBN of the partition. */
+  #origin: number;
   readonly #usableLength: number;
   /** Sequence number of the next block to open. */
   #tail: number;
@@ -93,6 +95,7 @@ export class RecoveryJournal {
     this.#options = options;
     this.#listener = listener;
     this.#size = options.size;
+    this.#origin = options.origin;
     this.#usableLength = journalUsableBlocks(options.size);
     this.#available = this.#usableLength * JOURNAL_ENTRIES_PER_BLOCK;
     this.#tail = options.start;
@@ -262,10 +265,10 @@ export class RecoveryJournal {
     }
     this.#pagesWaiting = this.#pagesWaiting && this.#hasUncommitted();
     try {
-      const { io, origin } = this.#options;
+      const { io } = this.#options;
       await Promise.all(
         batch.map((block) =>
-          io.writeMeta(IO_JOURNAL, origin + journalPosition(block.sequence, this.#size), block.bytes, {
+          io.writeMeta(IO_JOURNAL, this.#origin + journalPosition(block.sequence, this.#size), block.bytes, {
             preflush: true,
             fua: true,
           }),
@@ -429,6 +432,11 @@ export class RecoveryJournal {
     await this.drain();
     this.#cancelTimer?.();
     this.#cancelTimer = null;
+  }
+
+  /** The partition was copied to `origin`, while nothing was under way. */
+  moveTo(origin: number): void {
+    this.#origin = origin;
   }
 
   /** After a save: the journal is empty and starts again at its tail. */

@@ -40,11 +40,11 @@ export class SlabDepot implements SlabContext {
   readonly journalLocks: JournalLocks;
   readonly pbnLocks = new PbnLockTable();
   readonly dirtyJournals = new Set<SlabJournal>();
-  readonly slabs: readonly Slab[];
+  slabs: readonly Slab[];
   readonly onUpdated: (update: ReferenceUpdate) => void;
   readonly #allocator: BlockAllocator;
   readonly #first: number;
-  readonly #last: number;
+  #last: number;
   /** Blocks whose count is not 0. */
   allocatedBlocks = 0;
   readonly scrubber: Scrubber;
@@ -251,6 +251,21 @@ export class SlabDepot implements SlabContext {
     this.scrubber.add(unrecovered);
     if (usable === 0 && unrecovered[0] !== undefined) unrecovered[0].isWanted = true;
     await this.scrubber.runWanted();
+  }
+
+  /** The volume grew to `slabs` slabs: the new ones were never used, and their summary entries say so. */
+  grow({ slabs, lastBlock, summaryOrigin }: { slabs: number; lastBlock: number; summaryOrigin: number }): void {
+    const added: Slab[] = [];
+    for (let number = this.slabs.length; number < slabs; number++) {
+      const slab = new Slab(number, this.#first + number * this.config.slabBlocks, this);
+      slab.isRecovered = true;
+      added.push(slab);
+    }
+    this.slabs = [...this.slabs, ...added];
+    this.#last = lastBlock;
+    this.summary.moveTo(summaryOrigin);
+    this.statistics.allocator.slabCount = slabs;
+    for (const slab of added) this.open(slab);
   }
 
   /** Everything that the recovery put into slab journals goes to the storage. */

@@ -20,7 +20,7 @@ interface SummaryBlock {
 
 export class SlabSummary {
   readonly #io: StorageIo;
-  readonly #origin: number;
+  #origin: number;
   readonly #statistics: VdoStatistics;
   readonly #table = new Uint8Array(ZONE_BYTES);
   readonly #blocks: SummaryBlock[] = Array.from({ length: SLAB_SUMMARY_BLOCKS_PER_ZONE }, () => ({
@@ -60,6 +60,11 @@ export class SlabSummary {
     const all = new Uint8Array(MAXIMUM_PHYSICAL_ZONES * ZONE_BYTES);
     for (let zone = 0; zone < MAXIMUM_PHYSICAL_ZONES; zone++) all.set(this.#table, zone * ZONE_BYTES);
     await this.#io.writeMeta(IO_META, this.#origin, all);
+  }
+
+  /** The partition was copied to `origin`, while nothing was under way. */
+  moveTo(origin: number): void {
+    this.#origin = origin;
   }
 
   /** Changes an entry in memory only: for a rebuild, which writes all copies afterwards. */
