@@ -67,3 +67,21 @@ describe("a file device", () => {
     await device.close();
   });
 });
+
+test("a file that grew is larger after a refresh, and not before", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "vdo-refresh-"));
+  try {
+    const path = join(folder, "disk");
+    await writeFile(path, new Uint8Array(8192));
+    const device = await FileDevice.open({ path });
+    await truncate(path, 40_960);
+    expect(device.blockCount).toBe(2);
+    expect(await device.refresh()).toBe(10);
+    await device.write(9, new Uint8Array(4096).fill(1));
+    await truncate(path, 4096);
+    expect(await device.refresh()).toBe(10);
+    await device.close();
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});

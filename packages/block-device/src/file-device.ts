@@ -37,7 +37,7 @@ type SyncDone = (error: NodeJS.ErrnoException | null) => void;
 
 export class FileDevice implements BlockDevice {
   readonly blockSize: number;
-  readonly blockCount: number;
+  #blockCount: number;
   readonly readOnly: boolean;
   readonly path: string;
   readonly #handle: FileHandle;
@@ -53,7 +53,20 @@ export class FileDevice implements BlockDevice {
     this.path = options.path;
     this.blockSize = options.blockSize;
     this.readOnly = options.readOnly;
-    this.blockCount = Math.floor(byteLength / options.blockSize);
+    this.#blockCount = Math.floor(byteLength / options.blockSize);
+  }
+
+  /** As of the opening, or of the last {@link refresh}. */
+  get blockCount(): number {
+    return this.#blockCount;
+  }
+
+  /** Takes the size again, which may have grown; returns the new number of blocks. Never fewer than before. */
+  async refresh(): Promise<number> {
+    if (this.#closed !== undefined) throw new VdoError("VDO_CLOSED", `${this.path} was closed`, { object: this.path });
+    const blocks = Math.floor((await sizeOf(this.#handle)) / this.blockSize);
+    this.#blockCount = Math.max(blocks, this.#blockCount);
+    return this.#blockCount;
   }
 
   /**
