@@ -224,3 +224,16 @@ describe("the simulated disk", () => {
     expect(caught).toBeGreaterThan(0);
   });
 });
+
+describe("a slow simulated disk", () => {
+  test("lets most later requests overtake the slow ones, and completes them all", async () => {
+    const disk = new SimulatedDisk({ blockCount: 64, seed: 9, slowWrites: 1, batchMax: 1 });
+    const order: string[] = [];
+    const write = disk.write(0, filled(1)).then(() => order.push("write"));
+    const reads = Array.from({ length: 8 }, (_, i) => readBlock(disk, 8 + i).then(() => order.push("read")));
+    await Promise.all([write, ...reads]);
+    expect(order.indexOf("write")).toBeGreaterThan(4);
+    expect(order).toHaveLength(9);
+    expect([...disk.content.keys()]).toEqual([0]);
+  });
+});

@@ -1,0 +1,416 @@
+/**
+ * Plays a history and holds it against the model.
+ *
+ * ```
+ * power on ▸ operations, many at once ▸ power cut ─┬▸ (forks) start ▸ read everything ▸ clean stop ▸ audit
+ *    ▲                                             └▸ start, itself cut any number of times ▸ read everything ─┐
+ *    └──────────────────────────────────────────────────────────────────────────────────────────────────────┘
+ * ```
+ * Nothing here is random: everything is in the history, so the same history fails in the same way.
+ */
+import { errorMessage, isVdoError } from "@vdo/base";
+import { SimulatedDisk } from "@vdo/block-device/testing";
+import { formatTiny, tinyBlocks } from "@vdo/kvdo/testing";
+import { BLOCK_BYTES, render, SECTOR_BYTES, SECTORS, sectorOf, type Value } from "./content.ts";
+import type { Engine } from "./engine.ts";
+import { describeItem, type History, type Item } from "./history.ts";
+import { auditProblems } from "./image.ts";
+import { Machine, SimulationFailure } from "./machine.ts";
+import { Model, type Rule, type Version } from "./model.ts";
+import { withUnhandled } from "./unhandled.ts";
+
+/** Blocks read by one request when everything is checked, and requests in flight for it. */
+const CHECKS_IN_FLIGHT = 32;
+/** Power cuts in one start after which it is left in peace. */
+const CUTS_MAX = 20;
+
+/** What happened in a history, in numbers. */
+export interface Tally {
+  operations: number;
+  crashes: number;
+  /** Crashes while the volume started, stopped, was suspended or rebuilt. */
+  innerCrashes: number;
+  starts: number;
+  audits: number;
+  rebuilds: number;
+  refused: number;
+  readOnly: number;
+}
+
+export const emptyTally = (): Tally => ({
+  operations: 0,
+  crashes: 0,
+  innerCrashes: 0,
+  starts: 0,
+  audits: 0,
+  rebuilds: 0,
+  refused: 0,
+  readOnly: 0,
+});
+
+type Crash = Extract<Item, { kind: "crash" | "close" | "rebuild" }>;
+
+/** A request whose answer is awaited. */
+interface Request {
+  lbn: number;
+  count: number;
+  /** Nothing else may be under way for its blocks. */
+  isExclusive: boolean;
+}
+
+export class Player {
+  readonly tally = emptyTally();
+  readonly #history: History;
+  readonly #engine: Engine;
+  readonly #model = new Model();
+  #machine!: Machine;
+  #outstanding = new Set<Request>();
+  /** Errors are possible: faults were set since the volume was last sound. */
+  #isFaulty = false;
+  #failure: unknown;
+  #place = "format";
+
+  constructor(history: History, engine: Engine) {
+    this.#history = history;
+    this.#engine = engine;
+  }
+
+  /** Plays everything. Throws {@link SimulationFailure} at the first thing that is wrong. */
+  async play(): Promise<Tally> {
+    await withUnhandled(
+      (error) => {
+        this.#failure ??= error;
+      },
+      () => this.#play(),
+    );
+    return this.tally;
+  }
+
+  async #play(): Promise<void> {
+    const { tiny, items, disk, seed } = this.#history;
+    try {
+      const blank = new SimulatedDisk({ blockCount: tinyBlocks(tiny), seed, ...disk });
+      await formatTiny(blank, tiny);
+      await blank.flush();
+      this.#machine = new Machine(blank, this.#engine, this.#history, () => this.#check());
+      await this.#start(seed, [], false);
+      for (const [index, item] of items.entries()) {
+        this.#place = `item ${index + 1} (${describeItem(item)})`;
+        await this.#perform(item);
+      }
+      this.#place = "the end";
+      await this.#perform({ kind: "close", seed, cuts: [] });
+    } catch (error) {
+      const text = error instanceof SimulationFailure ? error.message : ((error as Error)?.stack ?? String(error));
+      throw new SimulationFailure(`${this.#place}: ${text}`);
+    }
+  }
+
+  #check(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  #fail(text: string): void {
+    this.#failure ??= new SimulationFailure(text);
+  }
+
+  // --- items
+
+  async #perform(item: Item): Promise<void> {
+    if (item.kind === "crash" || item.kind === "close" || item.kind === "rebuild") return this.#end(item);
+    const machine = this.#machine;
+    if (machine.disk.isCut) return;
+    switch (item.kind) {
+      case "settle":
+        await machine.until("the requests under way", () => this.#outstanding.size === 0);
+        if (!machine.disk.isCut) this.#model.prune();
+        return;
+      case "turns":
+        return machine.turns(item.count);
+      case "arm":
+        return machine.arm(item.after);
+      case "faults": {
+        const { room, ...odds } = item.faults;
+        const blocksMax = room === undefined ? Number.POSITIVE_INFINITY : machine.disk.content.size + room;
+        this.#isFaulty = true;
+        return machine.disk.setFaults({ ...odds, blocksMax });
+      }
+      case "suspend":
+        return this.#suspend(item);
+      case "compression":
+        await machine.volume?.setCompression(item.on);
+        return;
+      default:
+        await machine.until("room for another request", () => this.#outstanding.size < this.#history.depth);
+        return this.#submit(item);
+    }
+  }
+
+  /** Waits until nothing under way stands in the way of a request. */
+  async #clearFor(request: Request): Promise<void> {
+    const isClear = (): boolean => {
+      for (const other of this.#outstanding) {
+        if (!other.isExclusive && !request.isExclusive) continue;
+        if (other.lbn < request.lbn + request.count && request.lbn < other.lbn + other.count) return false;
+      }
+      return true;
+    };
+    await this.#machine.until("a request for the same blocks", isClear);
+  }
+
+  async #submit(item: Item): Promise<void> {
+    if (item.kind === "flush") return this.#flush();
+    if (!("lbn" in item)) return;
+    const count = item.kind === "write" ? item.contents.length : item.kind === "partial" ? 1 : item.count;
+    const request = { lbn: item.lbn, count, isExclusive: item.kind === "partial" };
+    await this.#clearFor(request);
+    if (this.#machine.disk.isCut) return;
+    this.tally.operations++;
+    if (item.kind === "read") return this.#read(request, "current");
+    const { lbn } = item;
+    const volume = this.#volume;
+    const scale = BLOCK_BYTES / volume.blockSize;
+    const options = { fua: item.fua };
+    if (item.kind === "write") {
+      const bytes = new Uint8Array(count * BLOCK_BYTES);
+      for (const [i, content] of item.contents.entries()) render(content, bytes.subarray(i * BLOCK_BYTES));
+      const versions = item.contents.map((content, i) => this.#model.begin(lbn + i, content));
+      return this.#change(request, volume.write(lbn * scale, bytes, options), versions, item.fua);
+    }
+    if (item.kind === "partial") return this.#writePartial(item, request);
+    const versions = Array.from({ length: count }, (_, i) => this.#model.begin(lbn + i, 0));
+    const work =
+      item.kind === "discard"
+        ? volume.discard(lbn * scale, count * scale, options)
+        : volume.writeZeroes(lbn * scale, count * scale, { ...options, mayUnmap: item.unmap });
+    this.#change(request, work, versions, item.fua);
+  }
+
+  #writePartial(item: Extract<Item, { kind: "partial" }>, request: Request): void {
+    const { lbn, sector, sectors, content, fua } = item;
+    const before = this.#model.certain(lbn);
+    const volume = this.#volume;
+    // What it would be merged with must be known; and an engine in 4096-byte blocks has no parts of blocks.
+    if (before === undefined || volume.blockSize !== SECTOR_BYTES) return;
+    const value: Value = Array.from({ length: SECTORS }, (_, i) =>
+      i >= sector && i < sector + sectors ? content : sectorOf(before, i),
+    );
+    const block = new Uint8Array(BLOCK_BYTES);
+    render(content, block);
+    const bytes = block.slice(sector * SECTOR_BYTES, (sector + sectors) * SECTOR_BYTES);
+    const versions = [this.#model.begin(lbn, value)];
+    this.#change(request, volume.write(lbn * SECTORS + sector, bytes, { fua }), versions, fua);
+  }
+
+  get #volume() {
+    const { volume } = this.#machine;
+    if (volume === undefined) throw new SimulationFailure("there is no volume");
+    return volume;
+  }
+
+  /** Counts `work` as under way until it is answered; answers after a power cut are nobody's. */
+  #await(request: Request, work: Promise<void>, answered: (error: unknown) => void): void {
+    const machine = this.#machine;
+    this.#outstanding.add(request);
+    const done = (error: unknown): void => {
+      if (machine !== this.#machine || machine.disk.isCut) return;
+      this.#outstanding.delete(request);
+      try {
+        answered(error);
+      } catch (failure) {
+        this.#failure ??= failure;
+      }
+    };
+    work.then(() => done(undefined), done);
+  }
+
+  #change(request: Request, work: Promise<void>, versions: readonly Version[], fua: boolean): void {
+    this.#await(request, work, (error) => {
+      if (error === undefined) return this.#model.acknowledge(versions, fua);
+      this.tally.refused++;
+      this.#model.refuse(versions);
+      this.#judgeError("a change", error);
+    });
+  }
+
+  #judgeError(what: string, error: unknown): void {
+    if (isVdoError(error, "VDO_NO_SPACE") || this.#isFaulty) return;
+    this.#fail(`${what} was refused: ${errorMessage(error)} (${this.#machine.readOnlyReason})`);
+  }
+
+  #flush(): void {
+    const start = this.#model.now();
+    this.tally.operations++;
+    this.#await({ lbn: 0, count: 0, isExclusive: false }, this.#volume.flush(), (error) => {
+      if (error === undefined) this.#model.flushed(start);
+      else this.#judgeError("a flush", error);
+    });
+  }
+
+  #read(request: Request, rule: Rule): void {
+    const bytes = new Uint8Array(request.count * BLOCK_BYTES);
+    const start = this.#model.now();
+    const volume = this.#volume;
+    const scale = BLOCK_BYTES / volume.blockSize;
+    this.#await(request, volume.read(request.lbn * scale, bytes), (error) => {
+      if (error !== undefined) return this.#judgeError("a read", error);
+      // A write that was acknowledged and could not be carried out is gone when the volume is read-only.
+      const effective = volume.readOnly ? "afterCrash" : rule;
+      for (let i = 0; i < request.count; i++) {
+        const block = bytes.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES);
+        const verdict = this.#model.judge(request.lbn + i, block, effective, start);
+        if ("problem" in verdict) this.#fail(`a read: ${verdict.problem}`);
+      }
+    });
+  }
+
+  async #suspend({ save, cut }: Extract<Item, { kind: "suspend" }>): Promise<void> {
+    const machine = this.#machine;
+    const volume = this.#volume;
+    const start = this.#model.now();
+    if (cut !== undefined) machine.arm(cut);
+    if ((await machine.run("suspend", volume.suspend({ save }))) === undefined) return;
+    if (save && !volume.readOnly) this.#model.flushed(start);
+    await machine.run("resume", volume.resume());
+  }
+
+  // --- the end of a run, and the next start
+
+  async #end(item: Crash): Promise<void> {
+    const machine = this.#machine;
+    if (item.kind !== "close") machine.arm(item.after);
+    else if (!machine.disk.isCut) await this.#close(item);
+    if (item.kind !== "close") await machine.until("the requests before the cut", () => this.#outstanding.size === 0);
+    machine.disk.cut();
+    this.tally.crashes++;
+    this.#outstanding = new Set();
+    this.#model.crash();
+    for (let fork = 1; fork <= this.#history.forks; fork++) await this.#fork(item.seed + fork);
+    this.#machine = machine.crashed(item.seed);
+    await this.#start(item.seed, item.cuts, item.kind === "rebuild", item.kind === "rebuild" && item.look);
+  }
+
+  async #close({ cut }: { cut?: number }): Promise<void> {
+    const machine = this.#machine;
+    const start = this.#model.now();
+    if (cut !== undefined) machine.arm(cut);
+    // Requests under way are finished by the stop, or refused by it when they were held back.
+    try {
+      if ((await machine.run("close", this.#volume.close())) === undefined) {
+        this.tally.innerCrashes++;
+        return;
+      }
+    } catch (error) {
+      this.#judgeError("the clean stop", error);
+      return;
+    }
+    await machine.turns(2);
+    this.#model.flushed(start);
+    if (this.#isFaulty || machine.isScrubbing) return;
+    await this.#audit(machine);
+  }
+
+  async #audit(machine: Machine): Promise<void> {
+    this.tally.audits++;
+    const problems = await auditProblems(machine.disk);
+    if (problems.length > 0) throw new SimulationFailure(`the audit found: ${problems.slice(0, 5).join("; ")}`);
+  }
+
+  /** Another outcome of the same crash: started, read, stopped, audited, and forgotten. */
+  async #fork(seed: number): Promise<void> {
+    const machine = this.#machine.crashed(seed);
+    this.tally.starts++;
+    await machine.open();
+    if (machine.volume === undefined || this.#isFaulty) return;
+    if (machine.volume.readOnly) throw new SimulationFailure(`read-only after a crash: ${machine.readOnlyReason}`);
+    await this.#verify(machine, () => undefined);
+    await machine.until("the recovery of the slabs", () => !machine.isScrubbing);
+    await machine.run("close after a crash", machine.volume.close());
+    await this.#audit(machine);
+  }
+
+  /** Starts the volume, through as many power cuts as asked for, and reads everything. */
+  async #start(seed: number, cuts: readonly number[], rebuild: boolean, look = false): Promise<void> {
+    for (let attempt = 0; attempt < CUTS_MAX; attempt++) {
+      const machine = this.#machine;
+      this.tally.starts++;
+      const cut = cuts[attempt];
+      if (cut !== undefined) machine.arm(cut);
+      if (await this.#startOnce(machine, rebuild, look)) {
+        machine.disarm();
+        return;
+      }
+      machine.disk.cut();
+      this.tally.innerCrashes++;
+      this.#machine = machine.crashed(seed + 100 + attempt);
+    }
+    throw new SimulationFailure("the volume never starts");
+  }
+
+  async #startOnce(machine: Machine, rebuild: boolean, look: boolean): Promise<boolean> {
+    if (rebuild && !(await this.#rebuild(machine, look))) return false;
+    if (!(await machine.open())) return false;
+    const volume = this.#volume;
+    if (volume.readOnly) {
+      if (!this.#isFaulty) throw new SimulationFailure(`read-only after a start: ${machine.readOnlyReason}`);
+      this.tally.readOnly++;
+      await this.#verify(machine, () => undefined);
+      if (
+        (await machine.run(
+          "close",
+          volume.close().catch(() => undefined),
+        )) === undefined
+      )
+        return false;
+      if (!(await this.#rebuild(machine, false)) || !(await machine.open())) return false;
+      if (this.#volume.readOnly) throw new SimulationFailure(`read-only after a rebuild: ${machine.readOnlyReason}`);
+    }
+    if (!(await this.#verify(machine, (lbn, value) => this.#model.settle(lbn, value)))) return false;
+    this.#isFaulty = false;
+    return true;
+  }
+
+  /** Orders a rebuild; false when the power was cut before that was done. */
+  async #rebuild(machine: Machine, look: boolean): Promise<boolean> {
+    this.tally.rebuilds++;
+    const report = await machine.orderRebuild();
+    if (report === undefined) return false;
+    if (report.erased > 0 && !this.#isFaulty) {
+      throw new SimulationFailure(`a rebuild would erase ${report.erased} entries of a sound block map`);
+    }
+    return !look || this.#lookBeforeRebuild(machine);
+  }
+
+  /** Before the rebuild everything can be read, though nothing can be written. */
+  async #lookBeforeRebuild(machine: Machine): Promise<boolean> {
+    const copy = machine.disk.content.size;
+    const volume = await machine.run("opening read-only", machine.openReadOnly());
+    if (volume === undefined) return false;
+    machine.volume = volume.result;
+    if (!(await this.#verify(machine, () => undefined))) return false;
+    await machine.run("close", volume.result.close());
+    if (machine.disk.content.size !== copy) throw new SimulationFailure("a volume opened read-only was written to");
+    return !machine.disk.isCut;
+  }
+
+  /** Reads every block ever written; false when the power was cut before that was done. */
+  async #verify(machine: Machine, use: (lbn: number, value: Value) => void): Promise<boolean> {
+    const { volume } = machine;
+    if (volume === undefined) return false;
+    const scale = BLOCK_BYTES / volume.blockSize;
+    const touched = this.#model.touched;
+    const checkOne = async (lbn: number): Promise<void> => {
+      const block = new Uint8Array(BLOCK_BYTES);
+      await volume.read(lbn * scale, block);
+      if (machine.disk.isCut) return;
+      const verdict = this.#model.judge(lbn, block, "afterCrash", 0);
+      if ("problem" in verdict) throw new SimulationFailure(`after the start: ${verdict.problem}`);
+      use(lbn, verdict.value);
+    };
+    for (let at = 0; at < touched.length; at += CHECKS_IN_FLIGHT) {
+      const group = touched.slice(at, at + CHECKS_IN_FLIGHT);
+      if ((await machine.run("reading everything", Promise.all(group.map(checkOne)))) === undefined) return false;
+    }
+    return true;
+  }
+}
