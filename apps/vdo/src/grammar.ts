@@ -1,6 +1,6 @@
 /** Builds the parsers from the tables and parses a command line. */
 import { type ArgumentParser, SUPPRESS } from "argparse";
-import { ALL, COMMON, NAME, type OptionSpec } from "./options.ts";
+import { ALL, COMMON, NAME, type OptionSpec, TOOL_DEVICE } from "./options.ts";
 import { argumentType, CommandParser, OnceAction, ParseEnd, type Streams } from "./parser.ts";
 import { type Arguments, SUBCOMMANDS, type Subcommand } from "./subcommands.ts";
 
@@ -49,6 +49,9 @@ function subcommandParser(name: string, { help, selects, options }: Subcommand, 
   if (selects === "one" || selects === "optional") {
     const group = parser.add_mutually_exclusive_group({ required: selects === "one" });
     for (const spec of [ALL, NAME]) addOption(group as unknown as ArgumentParser, spec);
+  } else if (selects === "storage") {
+    const group = parser.add_mutually_exclusive_group({ required: true });
+    for (const spec of [TOOL_DEVICE, NAME]) addOption(group as unknown as ArgumentParser, spec);
   } else if (selects === "name") addOption(parser, { ...NAME, required: true });
   else if (selects === "all") addOption(parser, ALL);
   for (const spec of [...options, ...COMMON]) addOption(parser, spec);

@@ -107,6 +107,16 @@ export const DEVICE: OptionSpec = {
   help: "The storage: absolute path of a block device or of a regular file.",
 };
 
+/** The storage of an offline tool, in place of a volume's name. */
+export const TOOL_DEVICE: OptionSpec = {
+  flags: ["--device"],
+  metavar: "<devicepath>",
+  check: absolutePath,
+  help: "The storage of a volume that is not running: absolute path of a block device or of a regular file.",
+};
+export const SUMMARY: OptionSpec = { flags: ["--summary"], help: "Prints a summary of what is wrong: the default." };
+export const DRY_RUN: OptionSpec = { flags: ["--dryRun"], help: "Only reports what would be lost; writes nothing." };
+
 export const ATTACH: OptionSpec = {
   flags: ["--attach"],
   choices: ATTACH_CHOICES,

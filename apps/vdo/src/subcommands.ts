@@ -1,5 +1,6 @@
 /** The subcommands: what each selects, its options, and what it does with a manager. */
 import type { CommandLog, CreateOptions, GivenSettings, Manager, Selection } from "@vdo/manager";
+import { AUDIT, FORCE_REBUILD, SET_READ_ONLY } from "./offline-tools.ts";
 import * as options from "./options.ts";
 import type { Streams } from "./parser.ts";
 
@@ -18,8 +19,8 @@ export interface Session {
 
 export interface Subcommand {
   help: string;
-  /** Exactly one of --all and --name; at most one; --name; --all as an option; nothing. */
-  selects: "one" | "optional" | "name" | "all" | "nothing";
+  /** Exactly one of --all and --name; at most one; --name; --all as an option; one of --device and --name; nothing. */
+  selects: "one" | "optional" | "name" | "all" | "storage" | "nothing";
   options: readonly options.OptionSpec[];
   /** Resolves with the exit status; nothing means 0. */
   run(session: Session, args: Arguments): Promise<number | undefined>;
@@ -85,6 +86,7 @@ const nothing = async (work: Promise<void>): Promise<undefined> => {
 
 /** In the order in which help and errors list them. */
 export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
+  audit: AUDIT,
   create: {
     help: "Creates a VDO volume on a block device or a file, and starts it.",
     selects: "name",
@@ -115,6 +117,7 @@ export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
     options: [],
     run: ({ manager }, args) => nothing(manager.setDeduplication(selection(args), true)),
   },
+  forceRebuild: FORCE_REBUILD,
   import: {
     help: "Takes over a volume that is formatted already, and starts it.",
     selects: "name",
@@ -145,6 +148,7 @@ export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
     options: [options.FORCE_REMOVE],
     run: ({ manager }, args) => nothing(manager.remove(selection(args), { force: args["force"] === true })),
   },
+  setReadOnly: SET_READ_ONLY,
   start: {
     help: "Starts one or more volumes that are activated.",
     selects: "one",

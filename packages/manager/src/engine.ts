@@ -40,6 +40,13 @@ export interface VolumeHandle extends BlockDevice {
   resume(): Promise<void>;
 }
 
+/** How far the recovery of a volume that was not stopped cleanly has come: so much of this phase is done. */
+export interface RecoveryProgress {
+  phase: string;
+  done: number;
+  of: number;
+}
+
 export interface OpenOptions {
   readOnly: boolean;
   compression: boolean;
@@ -50,6 +57,8 @@ export interface OpenOptions {
   maxDiscardBlocks: number;
   logicalBlockSize: 512 | 4096;
   log(level: "info" | "warning" | "error", text: string): void;
+  /** Told as a recovery goes on, while the volume opens and after. */
+  onRecovery?(progress: RecoveryProgress): void;
 }
 
 export interface FormatRequest {

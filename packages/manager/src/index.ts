@@ -2,6 +2,7 @@ export { type Attachment, nbdUri } from "./attach/attachment.ts";
 export type { Selection } from "./commands/context.ts";
 export type { CreateOptions, GivenSettings } from "./commands/create.ts";
 export type { ImportOptions } from "./commands/import.ts";
+export type { ToolOutput } from "./commands/offline.ts";
 export { announceLaunch, readyLine, type StartOptions } from "./commands/start.ts";
 export type { StopOptions } from "./commands/stop.ts";
 export { CONFIGURATION_VERSION, Configuration } from "./config/configuration.ts";
@@ -21,6 +22,7 @@ export type {
   FormatRequest,
   MemoryNeed,
   OpenOptions,
+  RecoveryProgress,
   StoredVolume,
   VolumeHandle,
   VolumeProperties,
@@ -33,7 +35,7 @@ export { type ClientEnvironment, clientEnvironment, type Environment, systemEnvi
 export { Paths, type VolumePaths } from "./host/paths.ts";
 export { type ProgramResult, type Programs, systemPrograms } from "./host/programs.ts";
 export { kvdoEngine } from "./kvdo-engine.ts";
-export { Manager, type ManagerOptions } from "./manager.ts";
+export { Manager, type ManagerOptions, type StorageChoice } from "./manager.ts";
 export { parseSize, renderSize, type SizeStyle } from "./size.ts";
 export { humanSize } from "./stats/human-size.ts";
 export { type SizeForm, type TableRow, tableHeader, tableLine, tableLines } from "./stats/table.ts";

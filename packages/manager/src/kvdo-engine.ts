@@ -19,13 +19,13 @@ export const kvdoEngine: Engine = {
   inspect: (device) => readVolumeInfo(device),
   setUuid: (device, uuid) => setVolumeUuid(device, uuid),
   memoryNeeded,
-  open: (device, options) =>
-    VdoVolume.open(device, { ...options, onChange: (event) => reportChange(event, options.log) }),
+  open: (device, options) => VdoVolume.open(device, { ...options, onChange: (event) => reportChange(event, options) }),
 };
 
 /** Changes that an administrator wants to find in the log. */
-function reportChange(event: VolumeEvent, log: OpenOptions["log"]): void {
-  if (event.type === "full") log("warning", "the volume is full: writes of new data fail until space is freed");
+function reportChange(event: VolumeEvent, { log, onRecovery }: OpenOptions): void {
+  if (event.type === "recovery") onRecovery?.({ phase: event.phase, done: event.done, of: event.of });
+  else if (event.type === "full") log("warning", "the volume is full: writes of new data fail until space is freed");
   else if (event.type === "readOnly") {
     const text = `the volume is in read-only mode: ${errorMessage(event.error)}. Stop it, and check its storage`;
     log("error", text);

@@ -5,6 +5,7 @@
 import { type CommandContext, type Selection, selectedNames } from "./commands/context.ts";
 import { type CreateOptions, create } from "./commands/create.ts";
 import { type ImportOptions, importVolume } from "./commands/import.ts";
+import { audit, markForRebuild, markReadOnly, type ToolOutput } from "./commands/offline.ts";
 import { requireActivated, type StartOptions, start } from "./commands/start.ts";
 import { statusText } from "./commands/status.ts";
 import { remove, type StopOptions, stop } from "./commands/stop.ts";
@@ -26,6 +27,9 @@ export interface ManagerOptions {
   /** Value of `--confFile`. */
   configurationFile?: string | undefined;
 }
+
+/** The storage of an offline tool: a path, or that of a configured volume. */
+export type StorageChoice = { readonly device: string } | { readonly name: string };
 
 /**
  * Runs volumes on this machine. Every method throws `VdoError`s whose exit status {@link exitStatus} tells.
@@ -86,6 +90,25 @@ export class Manager {
   async status(selection: Selection): Promise<string> {
     const configuration = await this.#read();
     return statusText(this.#context, configuration, selectedNames(configuration, selection));
+  }
+
+  /** Checks the metadata of a stopped volume; resolves with the status of vdoaudit. */
+  async audit(storage: StorageChoice, options: { verbose: boolean; output: ToolOutput }): Promise<number> {
+    return audit(this.#context, { device: await this.#device(storage), ...options });
+  }
+
+  /** Reports what a rebuild would lose and asks for it; resolves with the status of vdoforcerebuild. */
+  async forceRebuild(storage: StorageChoice, options: { dryRun: boolean; output: ToolOutput }): Promise<number> {
+    return markForRebuild(this.#context, { device: await this.#device(storage), ...options });
+  }
+
+  /** Puts a stopped volume into read-only mode; resolves with the status of vdoreadonly. */
+  async setReadOnly(storage: StorageChoice, options: { output: ToolOutput }): Promise<number> {
+    return markReadOnly(this.#context, { device: await this.#device(storage), ...options });
+  }
+
+  async #device(storage: StorageChoice): Promise<string> {
+    return "device" in storage ? storage.device : (await this.#read()).get(storage.name).device;
   }
 
   /** The configuration as YAML, without its header and with the key `filename`. */

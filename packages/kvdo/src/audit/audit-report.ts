@@ -33,6 +33,8 @@ export interface VolumeAudit {
   errorSlabs: number;
   /** Everything that is wrong, the first hundred of each kind. */
   problems: string[];
+  /** Those of `problems` that `vdoaudit` does not look for. */
+  ownProblems: string[];
   /** What is unusual and harmless. */
   notes: string[];
   lines: AuditLine[];
@@ -81,6 +83,7 @@ class SlabErrors {
 /** Collects findings and makes the lines. */
 export class Findings {
   readonly problems: string[] = [];
+  readonly ownProblems: string[] = [];
   readonly notes: string[] = [];
   readonly lines: AuditLine[] = [];
   mappingErrors = 0;
@@ -107,11 +110,17 @@ export class Findings {
     this.#onLine({ stream: "error", text: `vdoaudit: ${text}` });
   }
 
-  /** A problem by kind; the first of each kind are named. */
-  problem(kind: string, text: string): void {
+  /** A problem that `vdoaudit` finds too, by kind; the first of each kind are named. Returns whether this one is. */
+  problem(kind: string, text: string): boolean {
     const named = (this.#named.get(kind) ?? 0) + 1;
     this.#named.set(kind, named);
     if (named <= NAMED_MAX) this.problems.push(text);
+    return named <= NAMED_MAX;
+  }
+
+  /** A problem that `vdoaudit` does not look for. */
+  ownProblem(kind: string, text: string): void {
+    if (this.problem(kind, text)) this.ownProblems.push(text);
   }
 
   note(text: string): void {

@@ -59,6 +59,7 @@ export async function auditVolume(device: BlockDevice, options: AuditOptions = {
     countErrors: findings.countErrors,
     errorSlabs: findings.errorSlabs,
     problems: findings.problems,
+    ownProblems: findings.ownProblems,
     notes: findings.notes,
     lines: findings.lines,
     references,
@@ -97,7 +98,10 @@ async function compareAll(compared: Compared, walk: BlockMapWalk): Promise<boole
     findings.problem("total", text);
   }
   if (isClean && walk.pages !== blockMapDataBlocks) {
-    findings.problem("total", `the super block counts ${blockMapDataBlocks} block map pages, there are ${walk.pages}`);
+    findings.ownProblem(
+      "pages",
+      `the super block counts ${blockMapDataBlocks} block map pages, there are ${walk.pages}`,
+    );
   }
   await auditSlabs(compared);
   if (isClean) await checkRecoveryJournal(compared);
@@ -118,7 +122,7 @@ async function checkRecoveryJournal({ read, superBlock, findings }: Compared): P
       if (!isJournalBlockValid(view, { ...expected, position: first + i })) continue;
       const sequence = recoveryJournalHeader.at.sequence.get(view, 0);
       if (sequence < recoveryJournal.journalStart) continue;
-      findings.problem(
+      findings.ownProblem(
         "journal",
         `recovery journal block ${sequence} is there, and the journal begins at ${recoveryJournal.journalStart}`,
       );

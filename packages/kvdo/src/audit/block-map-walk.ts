@@ -75,7 +75,7 @@ export class BlockMapWalk {
     const view = new DataView(page.buffer);
     const verdict = judgeBlockMapPage(view, superBlock.vdo.nonce, pbn);
     if (verdict === "valid") {
-      if (!isPageInitialised(page)) findings.problem("page", `page ${pbn} was never written completely`);
+      if (!isPageInitialised(page)) findings.ownProblem("page", `page ${pbn} was never written completely`);
       return page;
     }
     if (verdict === "bad") {
@@ -83,14 +83,14 @@ export class BlockMapWalk {
       findings.warn(`Expected page ${pbn} but got page ${view.getBigUint64(offset, true)}`);
       findings.problem("page", `page ${pbn} of height ${height} is another page`);
     } else if (height < ROOT_HEIGHT) {
-      findings.problem("page", `page ${pbn} of height ${height} is not initialised`);
+      findings.ownProblem("page", `page ${pbn} of height ${height} is not initialised`);
     }
     return null;
   }
 
   async #walk(place: PagePlace): Promise<void> {
     if (++this.#visits > this.#visitsMax) {
-      this.#o.findings.problem("page", "pages of the block map refer to each other without end");
+      this.#o.findings.ownProblem("page", "pages of the block map refer to each other without end");
       throw STOP;
     }
     const page = await this.#readPage(place);
@@ -139,7 +139,7 @@ export class BlockMapWalk {
   #takeData(at: { page: number; slot: number; height: number }, lbn: number, pbn: number, state: number): void {
     const { references, findings, superBlock, onMapping } = this.#o;
     if (lbn >= superBlock.vdo.config.logicalBlocks) {
-      findings.problem("size", `logical block ${lbn} is mapped, beyond the logical size`);
+      findings.ownProblem("size", `logical block ${lbn} is mapped, beyond the logical size`);
     }
     onMapping(lbn, pbn, state);
     if (pbn === 0) return;

@@ -129,7 +129,7 @@ async function checkJournal(
   if (!isOurs && entry.tailOffset === 0) return;
   const sequence = isOurs ? at.sequence.get(view, 0) : -1;
   if (!isOurs || sequence % size !== offset) {
-    findings.problem("journal", `slab ${slab}: the newest block of its journal is not where the summary says`);
+    findings.ownProblem("journal", `slab ${slab}: the newest block of its journal is not where the summary says`);
     return;
   }
   if (!entry.loadCounts) return;
@@ -140,7 +140,7 @@ async function checkJournal(
     for (let sector = 0; sector < SECTORS_PER_BLOCK; sector++) {
       readCommitPoint(bytes, sector * SECTOR_SIZE, points, sector);
       if ((points.sequences[sector] as number) <= sequence) continue;
-      findings.problem("journal", `slab ${slab}: reference block ${block} is newer than the slab's journal`);
+      findings.ownProblem("journal", `slab ${slab}: reference block ${block} is newer than the slab's journal`);
     }
   }
 }

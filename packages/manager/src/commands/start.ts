@@ -2,6 +2,7 @@
 import type { Configuration } from "../config/configuration.ts";
 import type { VolumeSettings } from "../config/volume-settings.ts";
 import type { ReadyReport } from "../daemon/launcher.ts";
+import { recoveryText } from "../daemon/recovery-text.ts";
 import type { DaemonState } from "../daemon/state.ts";
 import { commandError } from "../errors.ts";
 import type { AttachChoice } from "../values.ts";
@@ -62,6 +63,7 @@ async function launch(context: CommandContext, settings: VolumeSettings, options
   log.step(memoryLine(context, settings));
   const attach = options.attach ?? settings.attach ?? (environment.uid === 0 ? "auto" : "none");
   let report: ReadyReport;
+  let recovering = "";
   try {
     log.step(`serve ${settings.device} on ${paths.volume(name).nbdSocket}`);
     report = await environment.launcher({
@@ -73,6 +75,12 @@ async function launch(context: CommandContext, settings: VolumeSettings, options
       timeoutSeconds: options.timeoutSeconds,
       environment,
       paths,
+      onRecovery: (progress) => {
+        if (recovering === "") log.announce(`VDO ${name} was not stopped cleanly; recovering it`);
+        if (recovering !== progress.phase) log.step(recoveryText(progress));
+        else log.announce(`      ${recoveryText(progress)}`);
+        recovering = progress.phase;
+      },
       onSlow: () => log.announce(`VDO ${name} is still starting; its progress is in ${paths.volume(name).logFile}`),
     });
   } catch (error) {

@@ -4,8 +4,9 @@ import { errorMessage } from "@vdo/base";
 import { nbdUri } from "../attach/attachment.ts";
 import type { Configuration } from "../config/configuration.ts";
 import type { VolumeSettings } from "../config/volume-settings.ts";
+import { recoveryShare } from "../daemon/recovery-text.ts";
 import type { DaemonState } from "../daemon/state.ts";
-import type { VolumeStatistics } from "../engine.ts";
+import type { RecoveryProgress, VolumeStatistics } from "../engine.ts";
 import { renderSize } from "../size.ts";
 import { statisticsMap } from "../stats/verbose.ts";
 import { yamlText } from "../yaml-text.ts";
@@ -49,9 +50,11 @@ async function volumeOrMessage(context: CommandContext, settings: VolumeSettings
 async function volumeStatus(context: CommandContext, settings: VolumeSettings): Promise<Record<string, unknown>> {
   const { name } = settings;
   const stored = await inspectStorage(context, settings.device);
-  const running = (await isRunning(context, name)) ? await runningStatus(context, name) : undefined;
+  const asked = (await isRunning(context, name)) ? await runningStatus(context, name) : undefined;
+  const running = asked?.running;
   return {
     ...configuredStatus(settings),
+    ...recoveryStatus(asked?.recovery ?? null),
     "Block size": 4096,
     "Device mapper status": running?.line ?? NOT_AVAILABLE,
     "Index checkpoint frequency": 0,
@@ -94,19 +97,31 @@ function configuredStatus(settings: VolumeSettings): Record<string, unknown> {
   };
 }
 
+/** Keys that a volume has while it is recovered: before it is served, and while its last slabs are. */
+function recoveryStatus(recovery: RecoveryProgress | null): Record<string, string> {
+  return recovery === null ? {} : { "Operating mode": "recovering", "Recovery progress": recoveryShare(recovery) };
+}
+
 interface RunningStatus {
   line: string;
   state: DaemonState;
   statistics: VolumeStatistics;
 }
 
-/** Undefined while the daemon is still starting. */
-async function runningStatus(context: CommandContext, name: string): Promise<RunningStatus | undefined> {
-  const { state } = (await askDaemon(context, name, "ready")) as { state: DaemonState | null };
-  if (state === null) return undefined;
+/** `running` is undefined while the daemon is still starting. */
+async function runningStatus(
+  context: CommandContext,
+  name: string,
+): Promise<{ running?: RunningStatus; recovery: RecoveryProgress | null }> {
+  const ready = (await askDaemon(context, name, "ready")) as {
+    state: DaemonState | null;
+    recovery?: RecoveryProgress | null;
+  };
+  const { state, recovery = null } = ready;
+  if (state === null) return { recovery };
   const line = String(await askDaemon(context, name, "status"));
   const statistics = (await askDaemon(context, name, "stats")) as VolumeStatistics;
-  return { line, state, statistics };
+  return { running: { line, state, statistics }, recovery };
 }
 
 async function configurationFile(path: string): Promise<Record<string, string>> {

@@ -11,7 +11,7 @@ import { errorMessage } from "@vdo/base";
 import { type Attachment, attach, detach, nbdUri, useOf } from "../attach/attachment.ts";
 import type { VolumeSettings } from "../config/volume-settings.ts";
 import { ControlServer } from "../control/server.ts";
-import type { VolumeHandle, VolumeStatistics } from "../engine.ts";
+import type { RecoveryProgress, VolumeHandle, VolumeStatistics } from "../engine.ts";
 import { commandError, placeError } from "../errors.ts";
 import type { Environment } from "../host/environment.ts";
 import { pause } from "../host/lock.ts";
@@ -40,6 +40,8 @@ export interface DaemonOptions {
   environment: Environment;
   paths: Paths;
   log: LogText;
+  /** Told as the volume is recovered. */
+  onRecovery?: (progress: RecoveryProgress) => void;
   /** File descriptor that receives the output of helper programs. */
   logDescriptor: number;
 }
@@ -51,6 +53,7 @@ export class Daemon {
   #volume!: VolumeHandle;
   #exports!: ExportServer;
   #state!: DaemonState;
+  #recovery: RecoveryProgress | null = null;
   #stage: "starting" | "ready" | "stopping" | "stopped" = "starting";
   #stopped!: () => void;
   /** Resolves when the volume is closed and everything is released. */
@@ -100,6 +103,17 @@ export class Daemon {
 
   get stage(): string {
     return this.#stage;
+  }
+
+  /** How far the recovery of the volume has come; null when there is none. */
+  get recovery(): RecoveryProgress | null {
+    return this.#recovery;
+  }
+
+  /** The last phase, of the slabs, goes on while the volume is served. */
+  #noteRecovery(progress: RecoveryProgress): void {
+    this.#recovery = progress.phase === "slabs" && progress.done >= progress.of ? null : progress;
+    this.#options.onRecovery?.(progress);
   }
 
   /** Statistics of the volume, with the instance number that this daemon has. */
@@ -177,10 +191,12 @@ export class Daemon {
       maxDiscardBlocks: Math.max(1, Math.floor(settings.maxDiscardSize / 4096)),
       logicalBlockSize: settings.logicalBlockSize === 512 ? (512 as const) : (4096 as const),
       log,
+      onRecovery: (progress: RecoveryProgress) => this.#noteRecovery(progress),
     };
     this.#volume = await environment.engine.open(device, options).catch((error: unknown) => {
       throw placeError(error, settings.device);
     });
+    if (!this.#volume.status().recovering) this.#recovery = null;
     this.#undo.push(() => this.#volume.close());
   }
 

@@ -1,5 +1,6 @@
 /** Starting daemons: what is asked for and what comes back. */
 import type { Attachment } from "../attach/attachment.ts";
+import type { RecoveryProgress } from "../engine.ts";
 import type { Environment } from "../host/environment.ts";
 import type { Paths } from "../host/paths.ts";
 import type { AttachChoice } from "../values.ts";
@@ -17,6 +18,8 @@ export interface LaunchRequest {
   paths: Paths;
   /** Told once when starting takes longer than {@link SLOW_START_MILLISECONDS}. */
   onSlow(): void;
+  /** Told as the volume is recovered: at each phase, and now and then in a long one. */
+  onRecovery?(progress: RecoveryProgress): void;
 }
 
 /** After this long a start is worth a word. */

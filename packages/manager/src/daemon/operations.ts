@@ -22,7 +22,14 @@ export function daemonOperations(daemon: Daemon): ReadonlyMap<string, ControlHan
   };
   return new Map<string, ControlHandler>([
     ["ping", () => daemon.stage],
-    ["ready", () => ({ stage: daemon.stage, state: daemon.stage === "starting" ? null : daemon.state })],
+    [
+      "ready",
+      () => ({
+        stage: daemon.stage,
+        state: daemon.stage === "starting" ? null : daemon.state,
+        recovery: daemon.recovery,
+      }),
+    ],
     ["stats", ready((request) => statistics(daemon, request["form"]))],
     ["config", ready(() => configText(daemon.volume.config()))],
     ["status", ready(() => status(daemon))],

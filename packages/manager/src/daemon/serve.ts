@@ -3,12 +3,14 @@ import { closeSync, writeSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { errorMessage } from "@vdo/base";
 import { Configuration } from "../config/configuration.ts";
+import type { RecoveryProgress } from "../engine.ts";
 import { exitStatus } from "../errors.ts";
 import { timestamp } from "../host/command-log.ts";
 import type { Environment } from "../host/environment.ts";
 import { Paths } from "../host/paths.ts";
 import type { AttachChoice } from "../values.ts";
 import { Daemon, type LogText } from "./daemon.ts";
+import { recoveryText } from "./recovery-text.ts";
 import type { LaunchReport } from "./spawn-launcher.ts";
 
 export interface ServeOptions {
@@ -52,6 +54,7 @@ export async function serve(options: ServeOptions): Promise<number> {
       environment,
       paths: new Paths(environment),
       log,
+      onRecovery: new RecoveryReports(environment, log).tell,
       logDescriptor: 2,
     });
   } catch (error) {
@@ -105,6 +108,33 @@ class SignalStop {
   }
 }
 
+/** Least time between two reports of one phase. */
+const RECOVERY_REPORT_MILLISECONDS = 2000;
+
+/** Tells the parent and the log how a recovery goes on, without telling every step. */
+class RecoveryReports {
+  readonly #environment: Environment;
+  readonly #log: LogText;
+  #phase = "";
+  #last = 0;
+
+  constructor(environment: Environment, log: LogText) {
+    this.#environment = environment;
+    this.#log = log;
+  }
+
+  readonly tell = (recovery: RecoveryProgress): void => {
+    const { phase, done, of } = recovery;
+    const now = this.#environment.clock.now();
+    const isEnd = phase === "slabs" && done >= of;
+    if (phase === this.#phase && now - this.#last < RECOVERY_REPORT_MILLISECONDS && !isEnd) return;
+    this.#phase = phase;
+    this.#last = now;
+    this.#log("info", recoveryText(recovery));
+    report(this.#environment, { recovery });
+  };
+}
+
 /** An ordinary promise keeps no process alive. */
 async function keepAlive(ended: Promise<void>): Promise<void> {
   const timer = setInterval(() => undefined, 1 << 30);
@@ -112,11 +142,17 @@ async function keepAlive(ended: Promise<void>): Promise<void> {
   clearInterval(timer);
 }
 
+let isReported = false;
+
 function report({ variables }: Environment, content: LaunchReport): void {
   const descriptor = Number(variables["VDO_REPORT_DESCRIPTOR"] ?? Number.NaN);
   if (!Number.isInteger(descriptor)) return;
   try {
+    // After the report of the end the parent has gone, and the descriptor may be another file.
+    if (isReported) return;
     writeSync(descriptor, `${JSON.stringify(content)}\n`);
+    if ("recovery" in content) return;
+    isReported = true;
     closeSync(descriptor);
   } catch {
     // The parent has gone; the volume is served all the same.

@@ -1,7 +1,8 @@
 /**
  * Starts a daemon as a detached process of its own.
  *
- * The daemon tells its parent how starting ended over a pipe, descriptor 3: one JSON line, `{"ready":…}` or `{"error":…}`.
+ * The daemon tells its parent over a pipe, descriptor 3, how starting ended: one JSON line, `{"ready":…}` or `{"error":…}`.
+ * Lines before it, `{"recovery":…}`, tell how far the recovery of the volume has come.
  * A daemon that ends without one left its last words in its log.
  */
 import { spawn } from "node:child_process";
@@ -9,6 +10,7 @@ import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Readable } from "node:stream";
 import type { ControlFailure } from "../control/protocol.ts";
+import type { RecoveryProgress } from "../engine.ts";
 import { accessError, commandError, errorFromStatus } from "../errors.ts";
 import { rotate } from "../host/command-log.ts";
 import { type Launcher, type LaunchRequest, type ReadyReport, SLOW_START_MILLISECONDS } from "./launcher.ts";
@@ -16,7 +18,8 @@ import { type Launcher, type LaunchRequest, type ReadyReport, SLOW_START_MILLISE
 /** Descriptor of the pipe in the daemon. */
 export const REPORT_DESCRIPTOR = 3;
 
-export type LaunchReport = { ready: ReadyReport } | { error: ControlFailure };
+export type LaunchEnd = { ready: ReadyReport } | { error: ControlFailure };
+export type LaunchReport = LaunchEnd | { recovery: RecoveryProgress };
 
 /** A launcher that runs `command` followed by `_serve` and its options. */
 export function spawnLauncher(command: readonly string[]): Launcher {
@@ -37,7 +40,7 @@ export function spawnLauncher(command: readonly string[]): Launcher {
       child.kill("SIGTERM");
     };
     try {
-      const report = await withTimeout(firstReport(pipe, child), request, kill);
+      const report = await withTimeout(lastReport(pipe, child, request), request, kill);
       if (report === undefined)
         throw commandError("VDO_COMMAND_FAILED", lastWords(logFile, request.name), request.name);
       if ("error" in report) throw errorFromStatus(report.error.status, report.error.message, request.name);
@@ -71,16 +74,24 @@ function openLog(path: string): number {
   }
 }
 
-/** The first line of the pipe; `undefined` when the daemon ended without one. */
-function firstReport(pipe: Readable, child: { on(event: "error", listener: (error: Error) => void): unknown }) {
-  return new Promise<LaunchReport | undefined>((resolve, reject) => {
+/** The line of the pipe that tells how starting ended; `undefined` when the daemon ended without one. */
+function lastReport(
+  pipe: Readable,
+  child: { on(event: "error", listener: (error: Error) => void): unknown },
+  { onRecovery }: LaunchRequest,
+) {
+  return new Promise<LaunchEnd | undefined>((resolve, reject) => {
     let text = "";
     child.on("error", reject);
     pipe.setEncoding("utf8");
     pipe.on("data", (part: string) => {
       text += part;
-      const end = text.indexOf("\n");
-      if (end >= 0) resolve(JSON.parse(text.slice(0, end)) as LaunchReport);
+      for (let end = text.indexOf("\n"); end >= 0; end = text.indexOf("\n")) {
+        const report = JSON.parse(text.slice(0, end)) as LaunchReport;
+        text = text.slice(end + 1);
+        if ("recovery" in report) onRecovery?.(report.recovery);
+        else resolve(report);
+      }
     });
     pipe.on("error", () => resolve(undefined));
     pipe.on("close", () => resolve(undefined));
