@@ -81,6 +81,34 @@ export class BlockMap {
     return this.#leafPbns.get(leaf) ?? 0;
   }
 
+  /**
+   * Number of leaves from `leaf` on that are known, without any I/O, not to exist; 0 when that is not known of `leaf`
+   * itself. A page that is missing in all 60 trees stands for 60 × 812^height leaves.
+   */
+  missingLeaves(leaf: number): number {
+    const first = this.#missingHeight(leaf);
+    if (first < 0) return 0;
+    const index = Math.floor(leaf / BLOCK_MAP_ROOTS);
+    let height = first;
+    for (let tree = 0; tree < BLOCK_MAP_ROOTS && height > 0; tree++) {
+      height = Math.min(height, this.#missingHeight(index * BLOCK_MAP_ROOTS + tree));
+    }
+    if (height <= 0) return 1;
+    const span = BLOCK_MAP_ENTRIES_PER_PAGE ** height;
+    return (Math.floor(index / span) + 1) * span * BLOCK_MAP_ROOTS - leaf;
+  }
+
+  /** Height of the first page missing on the way down to `leaf`; -1 when none is, or it cannot be told from memory. */
+  #missingHeight(leaf: number): number {
+    const tree = treeOfLeaf(leaf);
+    for (let height = ROOT_HEIGHT; height > 0; height--) {
+      const page = this.#trees.get(pageKey(tree, height, pageIndex(leaf, height)));
+      if (page === undefined || page.state !== PAGE_RESIDENT) return -1;
+      if (page.mappedPbn(slotInPage(leaf, height)) === 0) return height - 1;
+    }
+    return -1;
+  }
+
   #fail(vio: DataVio, error: VdoError): void {
     vio.error ??= error;
     vio.walkPage = null;

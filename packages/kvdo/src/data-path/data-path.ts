@@ -21,6 +21,8 @@ import type { UserRequest } from "./user-request.ts";
 import type { VioPool } from "./vio-pool.ts";
 import { WritePath, type WritePathOptions } from "./write-path.ts";
 
+/** Blocks started, or leaves passed over by a discard, before the event loop gets its turn. */
+const STEPS_PER_TURN = 8192;
 /** Vios that the packer can hold. */
 const PARKED_MAX = PACKER_BINS * COMPRESSED_BLOCK_SLOTS;
 
@@ -98,7 +100,13 @@ export class DataPath {
     // Starting a vio may finish others, which comes back here: one loop does it all.
     if (this.#admitting) return;
     this.#admitting = true;
-    while (this.#admitNext(this.#waiting) || this.#admitNext(this.#waitingDiscards));
+    let steps = 0;
+    while (this.#admitNext(this.#waiting) || this.#admitNext(this.#waitingDiscards)) {
+      if (++steps < STEPS_PER_TURN) continue;
+      // A discard may pass over very many leaves: others get their turn.
+      setImmediate(() => this.#admit());
+      break;
+    }
     this.#admitting = false;
     if (this.#waiting.length + this.#waitingDiscards.length === 0) return;
     // A pool so small that all of it may be parked in the packer would wait for ever.
@@ -148,12 +156,21 @@ export class DataPath {
       (leaf + 1) * BLOCK_MAP_ENTRIES_PER_PAGE,
       Math.floor((user.offset + user.length) / BLOCK_SIZE),
     );
+    const missing = this.#o.blockMap.missingLeaves(leaf);
+    if (missing > 0) {
+      // No write to these blocks was acknowledged: its pages would exist.
+      const end = Math.floor((user.offset + user.length) / BLOCK_SIZE);
+      const skipped = (Math.min((leaf + missing) * BLOCK_MAP_ENTRIES_PER_PAGE, end) - first) * BLOCK_SIZE;
+      user.admitted += skipped;
+      user.answer(skipped, null);
+      return skipped > 0;
+    }
     const pbn = this.#o.blockMap.knownLeaf(leaf);
     const page = pbn === 0 ? null : this.#o.blockMap.leaves.peek(pbn);
-    if (page === null && user.missingLeaf !== leaf) return false;
+    if (page === null) return false;
     let lbn = first;
     while (lbn < limit && !this.locks.isChanging(lbn)) {
-      if (page !== null && page.mappedState(lbn - leaf * BLOCK_MAP_ENTRIES_PER_PAGE) !== 0) break;
+      if (page.mappedState(lbn - leaf * BLOCK_MAP_ENTRIES_PER_PAGE) !== 0) break;
       lbn++;
     }
     const bytes = (lbn - first) * BLOCK_SIZE;
@@ -287,9 +304,6 @@ export class DataPath {
     if (vio.kind === VIO_DISCARD) {
       this.#discardsInUse--;
       if (vio.isProbe && user !== null) {
-        if (vio.leafPbn === 0 && vio.error === null) {
-          user.missingLeaf = Math.floor(vio.lbn / BLOCK_MAP_ENTRIES_PER_PAGE);
-        }
         this.#probed(vio);
       }
     }

@@ -29,20 +29,32 @@ export async function mappedExtents(
   vio.kind = VIO_READ;
   const end = start + count;
   for (let lbn = start, leaves = 0; lbn < end && leaves < LEAVES_PER_CALL; leaves++) {
-    const first = lbn - (lbn % BLOCK_MAP_ENTRIES_PER_PAGE);
-    const limit = Math.min(first + BLOCK_MAP_ENTRIES_PER_PAGE, end);
-    const page = await leafOf(blockMap, vio, lbn);
-    if (page === null && locks.size === 0) {
-      add(limit - lbn, true, true);
-      lbn = limit;
-    }
-    for (; lbn < limit; lbn++) {
-      if (locks.isChanging(lbn)) add(1, false, false);
-      else if (page === null || page.mappedState(lbn - first) === 0) add(1, true, true);
-      else add(1, false, page.mappedPbn(lbn - first) === 0);
-    }
+    const leaf = Math.floor(lbn / BLOCK_MAP_ENTRIES_PER_PAGE);
+    const missing = blockMap.missingLeaves(leaf);
+    const first = leaf * BLOCK_MAP_ENTRIES_PER_PAGE;
+    const limit = Math.min(first + Math.max(missing, 1) * BLOCK_MAP_ENTRIES_PER_PAGE, end);
+    const page = missing > 0 ? null : await leafOf(blockMap, vio, lbn);
+    if (page === null) add(limit - lbn, true, true);
+    else addLeaf(page, locks, { first, lbn, limit, add });
+    lbn = limit;
   }
   return extents;
+}
+
+interface LeafWalk {
+  /** First logical block of the leaf, the one to begin with, and the one to end before. */
+  first: number;
+  lbn: number;
+  limit: number;
+  add: (blocks: number, hole: boolean, zero: boolean) => void;
+}
+
+function addLeaf(page: BlockMapPage, locks: LogicalLocks, { first, lbn, limit, add }: LeafWalk): void {
+  for (let block = lbn; block < limit; block++) {
+    if (locks.isChanging(block)) add(1, false, false);
+    else if (page.mappedState(block - first) === 0) add(1, true, true);
+    else add(1, false, page.mappedPbn(block - first) === 0);
+  }
 }
 
 /** The leaf page of `lbn`, or null when there is none. It is valid until the next await. */

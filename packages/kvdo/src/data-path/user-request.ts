@@ -25,8 +25,6 @@ export class UserRequest {
   skipsUnmapped = false;
   /** Discards: a first block has gone ahead into a leaf that is not in memory. */
   isProbing = false;
-  /** Discards: a leaf that was found missing; -1 for none. */
-  missingLeaf = -1;
   /** Bytes not answered yet. */
   #remaining: number;
   #error: VdoError | null = null;

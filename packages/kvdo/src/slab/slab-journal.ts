@@ -174,7 +174,8 @@ export class SlabJournal {
       this.#context.onUpdated(update);
       return true;
     }
-    if (this.#partialWrite) return false;
+    // While the slab is recovered its journal is replayed: a count changed meanwhile would be overlooked.
+    if (this.#partialWrite || this.#slab.isRebuilding) return false;
     if (update.isBlockMap && this.#entryCount >= SLAB_JOURNAL_FULL_ENTRIES_PER_BLOCK && !this.#hasBlockMapIncrements) {
       this.commitTail();
       if (this.#partialWrite) return false;
