@@ -4,10 +4,10 @@ import type { BlockDevice, WriteOptions } from "@vdo/block-device";
 import { SimulatedDisk } from "@vdo/block-device/testing";
 import { describe, expect, test } from "vitest";
 import { VdoVolume, type VolumeOptions } from "../src/index.ts";
+import { formatTiny, type TinyOptions, tinyBlocks } from "../src/testing/tiny-volume.ts";
 import { OrderChecker } from "./support/order-checker.ts";
 import { pagesOf, regionsOf } from "./support/regions.ts";
 import { allSettle, settles } from "./support/settles.ts";
-import { formatTiny, type TinyOptions, tinyBlocks } from "../src/testing/tiny-volume.ts";
 import { workloadBlock } from "./support/workload-block.ts";
 
 const TINY: TinyOptions = {

@@ -13,7 +13,7 @@ function byPbn(a: DataVio, b: DataVio): number {
 
 export class BlockReader {
   readonly #io: StorageIo;
-  readonly #buffers: Uint8Array[] = [];
+  readonly #buffers: Buffer[] = [];
   #waiting: DataVio[] = [];
   #scheduled = false;
 
@@ -66,11 +66,11 @@ export class BlockReader {
       vio.ioError = error ?? new Error("read failed");
     }
     this.#io.countData(false, 1, true);
-    vio.onRead(vio, vio.ioError === null ? vio.ioBytes : null);
+    vio.onRead(vio, vio.ioError === null ? vio.ioBytes : null, 0);
   }
 
   async #readRun(start: number, count: number, run: readonly DataVio[]): Promise<void> {
-    const buffer = this.#buffers.pop() ?? new Uint8Array(BLOCKS_PER_REQUEST * BLOCK_SIZE);
+    const buffer = this.#buffers.pop() ?? Buffer.alloc(BLOCKS_PER_REQUEST * BLOCK_SIZE);
     // Counted as the original would: one read for each block asked for.
     this.#io.countData(false, run.length, false);
     let failure: unknown = null;
@@ -83,7 +83,7 @@ export class BlockReader {
     for (const vio of run) {
       const at = (vio.ioPbn - start) * BLOCK_SIZE;
       vio.ioError = failure;
-      vio.onRead(vio, failure === null ? buffer.subarray(at, at + BLOCK_SIZE) : null);
+      vio.onRead(vio, failure === null ? buffer : null, at);
     }
     if (this.#buffers.length < BUFFERS_KEPT) this.#buffers.push(buffer);
   }

@@ -213,7 +213,7 @@ export class DataPath {
       const source = vio.user?.buffer ?? null;
       if (source === null) vio.isZero = true;
       else {
-        vio.data.set(source.subarray(vio.userOffset, vio.userOffset + BLOCK_SIZE));
+        source.copy(vio.data, 0, vio.userOffset, vio.userOffset + BLOCK_SIZE);
         vio.isZero = isZeroBlock(vio.data);
       }
     }
@@ -227,7 +227,7 @@ export class DataPath {
     if (holder === undefined) return this.#begin(vio);
     if (vio.kind === VIO_READ && holder.kind !== VIO_READ && holder.wasAllocated) {
       // Its data is sure to be stored: answered from memory.
-      copyOut(vio, holder.data);
+      copyOut(vio, holder.data, 0);
       return this.#release(vio);
     }
     this.locks.wait(vio, holder);

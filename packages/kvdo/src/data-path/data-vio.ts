@@ -30,17 +30,20 @@ export type VioStep = (vio: DataVio) => void;
 /** A step that needs a block map page; `page` is null when `vio.error` says why there is none. */
 export type VioPageStep = (vio: DataVio, page: BlockMapPage | null) => void;
 
-/** A step that needs a block read from the storage: `bytes` is valid during the call only, null when `vio.ioError` is set. */
-export type VioReadStep = (vio: DataVio, bytes: Uint8Array | null) => void;
+/**
+ * A step that needs a block read from the storage: the 4096 bytes of `bytes` from `at` on, valid during the call only;
+ * null when `vio.ioError` is set.
+ */
+export type VioReadStep = (vio: DataVio, bytes: Buffer | null, at: number) => void;
 
 function nowhere(): void {}
 
 export class DataVio {
   readonly number: number;
   /** The 4096 bytes written or read. */
-  readonly data: Uint8Array;
+  readonly data: Buffer;
   /** Compressed form of `data` while it is in the packer. */
-  readonly scratch: Uint8Array;
+  readonly scratch: Buffer;
   /** Record name, 16 bytes. */
   readonly name = new Uint8Array(16);
 
@@ -134,12 +137,12 @@ export class DataVio {
   pageForWrite = false;
   onRead: VioReadStep = nowhere;
   ioPbn = 0;
-  ioBytes: Uint8Array;
+  ioBytes: Buffer;
   ioError: unknown = null;
   onWritten: VioStep = nowhere;
   onReady: VioStep = nowhere;
 
-  constructor(number: number, data: Uint8Array, scratch: Uint8Array) {
+  constructor(number: number, data: Buffer, scratch: Buffer) {
     this.number = number;
     this.data = data;
     this.scratch = scratch;

@@ -6,7 +6,7 @@ import { BLOCK_MAP_ENTRIES_PER_PAGE } from "../constants.ts";
 import { DataVio, VIO_READ } from "./data-vio.ts";
 import type { LogicalLocks } from "./logical-locks.ts";
 
-const NO_BYTES = new Uint8Array(0);
+const NO_BYTES = Buffer.alloc(0);
 /** Leaves looked at in one call: 25 MiB of the volume if they are all different, any number if they are missing. */
 const LEAVES_PER_CALL = 4096;
 

@@ -7,7 +7,7 @@ import { emptyStatistics } from "../statistics/index.ts";
 import { DataVio } from "./data-vio.ts";
 import { Flusher } from "./flusher.ts";
 
-const NONE = new Uint8Array(0);
+const NONE = Buffer.alloc(0);
 const vioOf = (number: number): DataVio => new DataVio(number, NONE, NONE);
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 

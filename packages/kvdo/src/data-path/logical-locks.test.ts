@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { DataVio, VIO_READ, VIO_WRITE, VioQueue } from "./data-vio.ts";
 import { LogicalLocks } from "./logical-locks.ts";
 
-const NONE = new Uint8Array(0);
+const NONE = Buffer.alloc(0);
 function vioOf(number: number, lbn: number, kind: number = VIO_WRITE): DataVio {
   const vio = new DataVio(number, NONE, NONE);
   vio.lbn = lbn;

@@ -52,13 +52,13 @@ export class ReadPath {
     this.#o.reader.add(vio);
   };
 
-  readonly #read = (vio: DataVio, block: Uint8Array | null): void => {
+  readonly #read = (vio: DataVio, bytes: Buffer | null, at: number): void => {
     try {
-      if (block === null) throw vio.ioError;
+      if (bytes === null) throw vio.ioError;
       if (isCompressedState(vio.oldState)) {
-        decodeBlock(this.#o.compressor, { block, pbn: vio.ioPbn, state: vio.oldState, target: vio.scratch });
-        copyOut(vio, vio.scratch);
-      } else copyOut(vio, block);
+        decodeBlock(this.#o.compressor, bytes, at, vio.ioPbn, vio.oldState, vio.scratch);
+        copyOut(vio, vio.scratch, 0);
+      } else copyOut(vio, bytes, at);
     } catch (error) {
       vio.error = asError(error, "read", vio.ioPbn);
     }
@@ -71,7 +71,10 @@ export class ReadPath {
   }
 }
 
-/** Copies the part of `block` that the vio's user asked for. */
-export function copyOut(vio: DataVio, block: Uint8Array): void {
-  vio.user?.buffer?.set(block.subarray(vio.blockOffset, vio.blockOffset + vio.blockLength), vio.userOffset);
+/** Copies the part that the vio's user asked for, of the block at byte `at` of `bytes`. */
+export function copyOut(vio: DataVio, bytes: Buffer, at: number): void {
+  const { user } = vio;
+  if (user === null || user.buffer === null) return;
+  const from = at + vio.blockOffset;
+  bytes.copy(user.buffer, vio.userOffset, from, from + vio.blockLength);
 }

@@ -16,7 +16,8 @@ export class UserRequest {
   readonly kind: number;
   readonly offset: number;
   readonly length: number;
-  readonly buffer: Uint8Array | null;
+  /** The same bytes as given, as a `Buffer`: its `copy` makes no view for each block. */
+  readonly buffer: Buffer | null;
   readonly fua: boolean;
   readonly done: Promise<void>;
   /** Bytes for which a data vio was taken. */
@@ -35,7 +36,7 @@ export class UserRequest {
     this.kind = kind;
     this.offset = offset;
     this.length = length;
-    this.buffer = buffer;
+    this.buffer = buffer === null ? null : Buffer.from(buffer.buffer, buffer.byteOffset, buffer.byteLength);
     this.fua = fua;
     this.#remaining = length;
     this.done = new Promise<void>((resolve, reject) => {

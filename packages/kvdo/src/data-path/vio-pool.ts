@@ -13,8 +13,8 @@ export class VioPool {
   constructor(size: number) {
     invariant(size >= 1 && size <= DATA_VIOS_MAX, "the pool holds 1 to 2048 data vios");
     this.size = size;
-    const data = new Uint8Array(size * BLOCK_SIZE);
-    const scratch = new Uint8Array(size * BLOCK_SIZE);
+    const data = Buffer.alloc(size * BLOCK_SIZE);
+    const scratch = Buffer.alloc(size * BLOCK_SIZE);
     for (let i = size - 1; i >= 0; i--) {
       const start = i * BLOCK_SIZE;
       const vio = new DataVio(i, data.subarray(start, start + BLOCK_SIZE), scratch.subarray(start, start + BLOCK_SIZE));

@@ -13,6 +13,7 @@ import { VdoError } from "@vdo/base";
 import type { BlockMap } from "../block-map/block-map.ts";
 import type { BlockMapPage } from "../block-map/block-map-page.ts";
 import { type BlockCompressor, type BlockHasher, equalBlocks, HASH_BATCH_MAX, isZeroBlock } from "../compute/index.ts";
+import { BLOCK_SIZE } from "../constants.ts";
 import { HashLocks } from "../dedupe/hash-locks.ts";
 import type { IndexClient } from "../dedupe/index-client.ts";
 import { isCompressedState, isValidMapping, JOURNAL_OPERATION_DATA, stateOfSlot } from "../format/index.ts";
@@ -101,10 +102,10 @@ export class WritePath {
     this.#o.reader.add(vio);
   };
 
-  readonly #partialRead = (vio: DataVio, block: Uint8Array | null): void => {
+  readonly #partialRead = (vio: DataVio, bytes: Buffer | null, at: number): void => {
     try {
-      if (block === null) throw vio.ioError;
-      decodeBlock(this.#o.compressor, { block, pbn: vio.ioPbn, state: vio.oldState, target: vio.data });
+      if (bytes === null) throw vio.ioError;
+      decodeBlock(this.#o.compressor, bytes, at, vio.ioPbn, vio.oldState, vio.data);
     } catch (error) {
       vio.error = asError(error, "read", vio.ioPbn);
       return this.#o.finish(vio);
@@ -116,7 +117,7 @@ export class WritePath {
     const { user } = vio;
     const source = user?.buffer ?? null;
     if (source === null) vio.data.fill(0, vio.blockOffset, vio.blockOffset + vio.blockLength);
-    else vio.data.set(source.subarray(vio.userOffset, vio.userOffset + vio.blockLength), vio.blockOffset);
+    else source.copy(vio.data, vio.blockOffset, vio.userOffset, vio.userOffset + vio.blockLength);
     vio.isZero = isZeroBlock(vio.data);
     this.#allocate(vio);
   }
@@ -183,21 +184,15 @@ export class WritePath {
     this.#o.reader.add(vio);
   };
 
-  readonly #verifyRead = (vio: DataVio, block: Uint8Array | null): void => {
-    this.hashLocks.verified(vio, block !== null && this.#isEqual(vio, block));
+  readonly #verifyRead = (vio: DataVio, bytes: Buffer | null, at: number): void => {
+    this.hashLocks.verified(vio, bytes !== null && this.#isEqual(vio, bytes, at));
   };
 
-  #isEqual(vio: DataVio, block: Uint8Array): boolean {
-    if (!isCompressedState(vio.hashLock?.duplicateState ?? 0)) return equalBlocks(block, vio.data);
-    // The candidate is decoded beside the block: if that was read through the vio's own buffer, a copy of it is decoded.
-    const source = block.buffer === vio.scratch.buffer ? block.slice() : block;
+  #isEqual(vio: DataVio, bytes: Buffer, at: number): boolean {
+    const state = vio.hashLock?.duplicateState ?? 0;
+    if (!isCompressedState(state)) return bytes.compare(vio.data, 0, BLOCK_SIZE, at, at + BLOCK_SIZE) === 0;
     try {
-      decodeBlock(this.#o.compressor, {
-        block: source,
-        pbn: vio.ioPbn,
-        state: vio.hashLock?.duplicateState ?? 0,
-        target: vio.scratch,
-      });
+      decodeBlock(this.#o.compressor, bytes, at, vio.ioPbn, state, vio.scratch);
     } catch {
       // An undecodable candidate is simply not the same (Linux 6.12: counted as stale advice).
       return false;

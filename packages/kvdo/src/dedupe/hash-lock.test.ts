@@ -46,7 +46,7 @@ describe("the table of hash lock moves", () => {
 
 test("members join and leave in any order, and the leader's leaving leaves none", () => {
   const lock = new HashLock();
-  const vios = [0, 1, 2, 3].map((number) => new DataVio(number, new Uint8Array(0), new Uint8Array(0)));
+  const vios = [0, 1, 2, 3].map((number) => new DataVio(number, Buffer.alloc(0), Buffer.alloc(0)));
   for (const vio of vios) lock.join(vio);
   lock.leader = vios[2]!;
   for (const [left, index] of [

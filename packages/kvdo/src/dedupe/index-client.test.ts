@@ -66,7 +66,7 @@ function make() {
   return { clock, statistics, index, client, texts };
 }
 
-const vioOf = (number: number): DataVio => new DataVio(number, new Uint8Array(0), new Uint8Array(0));
+const vioOf = (number: number): DataVio => new DataVio(number, Buffer.alloc(0), Buffer.alloc(0));
 
 test("a query that is not answered in five seconds is given up; its context is used again after the late answer", async () => {
   const { clock, statistics, index, client } = make();

@@ -38,7 +38,7 @@ function make() {
 
 let next = 0;
 function fragment(size: number, number = next++): DataVio {
-  const vio = new DataVio(number, new Uint8Array(0), new Uint8Array(4096).fill(number % 251, 0, size));
+  const vio = new DataVio(number, Buffer.alloc(0), Buffer.alloc(4096).fill(number % 251, 0, size));
   vio.compressedSize = size;
   vio.generation = 0;
   return vio;

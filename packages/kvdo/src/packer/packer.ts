@@ -29,7 +29,7 @@ export class Packer {
   readonly #statistics: VdoStatistics;
   readonly #actions: PackerActions;
   readonly #bins: PackerBin[] = Array.from({ length: PACKER_BINS }, () => new PackerBin());
-  readonly #blocks: Uint8Array[] = [];
+  readonly #blocks: Buffer[] = [];
   #generation = 0;
   #isOpen = true;
 
@@ -95,13 +95,13 @@ export class Packer {
       this.#abort(writer);
       return;
     }
-    const block = this.#blocks.pop() ?? new Uint8Array(BLOCK_SIZE);
+    const block = this.#blocks.pop() ?? Buffer.alloc(BLOCK_SIZE);
     startCompressedBlock(block);
     let at = COMPRESSED_DATA_AT;
     for (let slot = 0; slot < vios.length; slot++) {
       const vio = vios[slot] as DataVio;
       setFragmentSize(block, slot, vio.compressedSize);
-      block.set(vio.scratch.subarray(0, vio.compressedSize), at);
+      vio.scratch.copy(block, at, 0, vio.compressedSize);
       at += vio.compressedSize;
     }
     block.fill(0, at);
@@ -115,7 +115,7 @@ export class Packer {
   }
 
   /** The compressed block that was `writer.ioBytes` is written: its buffer is used again. */
-  recycle(block: Uint8Array): void {
+  recycle(block: Buffer): void {
     if (this.#blocks.length < PACKER_BINS) this.#blocks.push(block);
   }
 

@@ -239,6 +239,7 @@ export class OrderChecker implements BlockDevice {
         this.#known(block);
       } else this.checked.firstPage++;
     } else if (!write.isInitialised) this.#problem(`page ${block}: not initialised again`);
+    const isNew = before === undefined || !this.#pages.has(block);
     for (let slot = 0; slot < 812; slot++) {
       const list = this.#explained.get(`${block}/${slot}`);
       if (list === undefined) continue;
@@ -246,6 +247,8 @@ export class OrderChecker implements BlockDevice {
       const state = readMappingState(write.bytes, mappingAt(slot));
       // The content may be that of before the first entry; else an entry that says so is stable.
       const says = list.filter((entry) => entry.pbn === pbn && entry.state === state);
+      // A page that was never written begins with nothing mapped, whatever its block held.
+      if (isNew && pbn === 0 && state === 0) continue;
       if (
         says.length > 0 &&
         !says.some((entry) => this.#isStable(entry.write, write.begun)) &&
