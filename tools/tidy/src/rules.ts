@@ -21,7 +21,7 @@ export const OUTSIDE: Readonly<Record<string, readonly string[]>> = {
   nbd: [],
   uds: ["xxhash-wasm"],
   "persistent-data": [],
-  ploop: [],
+  ploop: ["fast-xml-parser"],
   kvdo: ["lz4-wasm"],
   thin: [],
 };
@@ -33,7 +33,7 @@ export const NODE_MODULES: Readonly<Record<string, readonly string[]>> = {
   nbd: ["node:net", "node:events", "node:fs", "node:fs/promises"],
   uds: [],
   "persistent-data": [],
-  ploop: ["node:path"],
+  ploop: ["node:path", "node:fs", "node:fs/promises"],
   kvdo: ["node:worker_threads"],
   thin: [],
 };

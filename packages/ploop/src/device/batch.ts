@@ -1,0 +1,239 @@
+/**
+ * One round of the worker: changes to clusters that the top does not hold yet (or no longer), taken together so that one
+ * flush and one write of an index page serve all of them.
+ *
+ * A change is looked at anew when its round comes: an earlier one may have given its cluster a place already.
+ */
+import { invariant, isZero } from "@vdo/base";
+import type { Delta } from "../image/delta.ts";
+import { indexOf, type MapPage, NO_PLACE, pageOf } from "./cluster-map.ts";
+import type { StackEngine } from "./stack-engine.ts";
+
+export interface Change {
+  /** `copy`: into the top, if the delta at `level` provides it. */
+  kind: "write" | "discard" | "copy";
+  cluster: number;
+  /** Bytes into the cluster. */
+  offset: number;
+  /** Of a write. */
+  source?: Uint8Array;
+  level?: number;
+  resolve: () => void;
+  reject: (error: unknown) => void;
+}
+
+/** A cluster that gets a place in the top in this round. */
+interface Placement {
+  cluster: number;
+  page: MapPage;
+  place: number;
+  /** Where its content comes from: undefined for zeros. */
+  from: { delta: Delta; place: number } | undefined;
+  changes: Change[];
+  failed: boolean;
+}
+
+export class Batch {
+  readonly #engine: StackEngine;
+  readonly #changes: readonly Change[];
+  readonly #pages = new Map<number, MapPage>();
+  readonly #placements = new Map<number, Placement>();
+  #flushFirst = false;
+
+  constructor(engine: StackEngine, changes: readonly Change[]) {
+    this.#engine = engine;
+    this.#changes = changes;
+  }
+
+  /** Never rejects: every change is resolved or rejected. */
+  async run(): Promise<void> {
+    try {
+      const numbers = new Set(this.#changes.map(({ cluster }) => pageOf(cluster)));
+      for (const number of numbers) this.#pages.set(number, await this.#engine.map.pin(number));
+      if (this.#changes[0]?.kind === "discard") await this.#discard();
+      else await this.#write();
+    } catch (error) {
+      // Changes that ended already do not mind.
+      for (const { reject } of this.#changes) reject(error);
+    } finally {
+      for (const page of this.#pages.values()) this.#engine.map.unpin(page);
+    }
+  }
+
+  #pageOf(cluster: number): MapPage {
+    return this.#pages.get(pageOf(cluster)) as MapPage;
+  }
+
+  async #write(): Promise<void> {
+    const inPlace: Promise<void>[] = [];
+    for (const change of this.#changes) this.#sort(change, inPlace);
+    const placements = [...this.#placements.values()];
+    try {
+      await this.#prepare(placements);
+    } catch (error) {
+      for (const { place } of placements) if (place !== NO_PLACE) this.#engine.holes.free(place);
+      for (const { changes } of placements) for (const { reject } of changes) reject(error);
+      await Promise.all(inPlace);
+      return;
+    }
+    await Promise.all(placements.map((placement) => this.#writeData(placement)));
+    await this.#index(placements.filter(({ failed }) => !failed));
+    await Promise.all(inPlace);
+  }
+
+  /** Decides what a change needs. */
+  #sort(change: Change, inPlace: Promise<void>[]): void {
+    const engine = this.#engine;
+    const { cluster, kind } = change;
+    const page = this.#pageOf(cluster);
+    const index = indexOf(cluster);
+    const place = page.places[index] as number;
+    const level = page.levels[index] as number;
+    const placement = this.#placements.get(cluster);
+    if (placement !== undefined) {
+      placement.changes.push(change);
+      return;
+    }
+    if (kind === "copy" && (place === NO_PLACE || level !== change.level)) {
+      change.resolve();
+      return;
+    }
+    if (place !== NO_PLACE && level === engine.topLevel) {
+      const offset = place * engine.clusterBytes + change.offset;
+      inPlace.push(engine.writeTop(offset, change.source as Uint8Array).then(change.resolve, change.reject));
+      return;
+    }
+    if (place === NO_PLACE && isZero(change.source as Uint8Array)) {
+      change.resolve();
+      return;
+    }
+    const from = place === NO_PLACE ? undefined : { delta: engine.deltas[level] as Delta, place };
+    this.#placements.set(cluster, { cluster, page, place: NO_PLACE, from, changes: [change], failed: false });
+  }
+
+  /** Finds places, makes reused ones zero and the file long enough. */
+  async #prepare(placements: readonly Placement[]): Promise<void> {
+    const engine = this.#engine;
+    const { clusterBytes } = engine;
+    let end = 0;
+    for (const placement of placements) {
+      const place = engine.allocate();
+      placement.place = place;
+      const position = place * clusterBytes;
+      // A copied cluster is written whole, over whatever was there.
+      if (placement.from !== undefined) this.#flushFirst = true;
+      else if (position < engine.zerosFrom) {
+        await engine.zeroTop(position, clusterBytes);
+        this.#flushFirst = true;
+      }
+      end = Math.max(end, position + clusterBytes);
+    }
+    if (end > engine.top.file.length) {
+      await engine.top.file.setLength(engine.extended(end));
+      this.#flushFirst = true;
+    }
+    engine.zerosFrom = Math.max(engine.zerosFrom, end);
+  }
+
+  async #writeData(placement: Placement): Promise<void> {
+    const engine = this.#engine;
+    const position = placement.place * engine.clusterBytes;
+    try {
+      if (placement.from !== undefined) {
+        await engine.writeTop(position, await this.#merged(placement));
+        return;
+      }
+      const writes = placement.changes.map(({ offset, source }) =>
+        source === undefined ? undefined : engine.writeTop(position + offset, source),
+      );
+      const results = await Promise.allSettled(writes);
+      const bad = results.find((result) => result.status === "rejected");
+      if (bad !== undefined) throw bad.reason;
+    } catch (error) {
+      placement.failed = true;
+      engine.holes.free(placement.place);
+      for (const { reject } of placement.changes) reject(error);
+    }
+  }
+
+  /** The cluster as the lower delta has it, with the writes of this round over it. */
+  async #merged({ from, changes }: Placement): Promise<Uint8Array> {
+    const { clusterBytes } = this.#engine;
+    invariant(from !== undefined, "a copied cluster has a source");
+    const data = new Uint8Array(clusterBytes);
+    if (!changes.some(({ source }) => source?.length === clusterBytes)) {
+      await from.delta.file.read(from.place * clusterBytes, data);
+    }
+    for (const { source, offset } of changes) if (source !== undefined) data.set(source, offset);
+    return data;
+  }
+
+  async #index(placements: readonly Placement[]): Promise<void> {
+    const engine = this.#engine;
+    if (placements.length === 0) return;
+    try {
+      if (this.#flushFirst) await engine.top.file.flush();
+    } catch (error) {
+      for (const { changes } of placements) for (const { reject } of changes) reject(error);
+      return;
+    }
+    const byPage = new Map<MapPage, Placement[]>();
+    for (const placement of placements) {
+      const list = byPage.get(placement.page) ?? [];
+      list.push(placement);
+      byPage.set(placement.page, list);
+    }
+    await Promise.all([...byPage].map(([page, list]) => this.#writeIndex(page, list)));
+  }
+
+  /**
+   * Writes one page and publishes it. When that fails the places stay taken: the page on disk may name them or not, so
+   * nothing else may get them before the image is opened anew.
+   */
+  async #writeIndex(page: MapPage, placements: readonly Placement[]): Promise<void> {
+    const engine = this.#engine;
+    try {
+      await engine.writePage(page, new Map(placements.map(({ cluster, place }) => [cluster, place])));
+    } catch (error) {
+      for (const { changes } of placements) for (const { reject } of changes) reject(error);
+      return;
+    }
+    for (const { cluster, place, changes } of placements) {
+      page.places[indexOf(cluster)] = place;
+      page.levels[indexOf(cluster)] = engine.topLevel;
+      for (const { resolve } of changes) resolve();
+    }
+  }
+
+  /**
+   * Whole clusters that nobody needs any more. In a single delta the entry goes and the cluster is free; above other deltas
+   * it must stay, or their data would come back: it becomes zeros.
+   */
+  async #discard(): Promise<void> {
+    const engine = this.#engine;
+    const { clusterBytes, topLevel } = engine;
+    const freed = new Map<number, number>();
+    const zeroed: Promise<void>[] = [];
+    for (const { cluster } of this.#changes) {
+      const page = this.#pageOf(cluster);
+      const place = page.places[indexOf(cluster)] as number;
+      if (place === NO_PLACE || page.levels[indexOf(cluster)] !== topLevel) continue;
+      if (topLevel === 0) freed.set(cluster, place);
+      else zeroed.push(engine.zeroTop(place * clusterBytes, clusterBytes));
+    }
+    await Promise.all(zeroed);
+    if (freed.size > 0) await this.#unmap(freed);
+    for (const { resolve } of this.#changes) resolve();
+  }
+
+  async #unmap(freed: ReadonlyMap<number, number>): Promise<void> {
+    const engine = this.#engine;
+    const entries = new Map([...freed.keys()].map((cluster) => [cluster, NO_PLACE]));
+    const pages = new Set([...freed.keys()].map((cluster) => this.#pageOf(cluster)));
+    await Promise.all([...pages].map((page) => engine.writePage(page, entries)));
+    await engine.top.file.flush();
+    for (const cluster of freed.keys()) this.#pageOf(cluster).places[indexOf(cluster)] = NO_PLACE;
+    await engine.epochs.drain();
+    for (const place of freed.values()) engine.holes.free(place);
+  }
+}

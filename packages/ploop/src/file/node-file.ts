@@ -1,0 +1,177 @@
+/** Images in files of the host. After a failed fdatasync every later flush fails: Linux forgets what it could not write. */
+import { fdatasync, read as readCallback, write as writeCallback } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
+import { errorMessage, isVdoError, VdoError } from "@vdo/base";
+import { SECTOR } from "../format/header.ts";
+import type { ImageFile } from "./image-file.ts";
+
+type Operation = "read" | "write" | "flush" | "open";
+
+const ZERO_CHUNK = new Uint8Array(1 << 20);
+
+export class NodeFile implements ImageFile {
+  readonly name: string;
+  readonly readOnly: boolean;
+  readonly #handle: FileHandle;
+  readonly #fd: number;
+  #length: number;
+  #syncing: Promise<void> | undefined;
+  #syncNext: Promise<void> | undefined;
+  #syncError: unknown;
+
+  private constructor(name: string, handle: FileHandle, readOnly: boolean, length: number) {
+    this.name = name;
+    this.#handle = handle;
+    this.#fd = handle.fd;
+    this.readOnly = readOnly;
+    this.#length = length;
+  }
+
+  /** `flags`: `r`, `r+`, or `wx+` for a new file. Throws `VDO_IO` (operation `open`). */
+  static async open(path: string, flags: "r" | "r+" | "wx+"): Promise<NodeFile> {
+    try {
+      const handle = await open(path, flags, 0o600);
+      try {
+        const found = await handle.stat();
+        if (!found.isFile()) throw new Error("it is not a regular file");
+        return new NodeFile(path, handle, flags === "r", found.size);
+      } catch (error) {
+        await handle.close();
+        throw error;
+      }
+    } catch (error) {
+      throw failure(path, "open", 0, error);
+    }
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  read(offset: number, target: Uint8Array): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let done = 0;
+      const step = (error: Error | null, count: number): void => {
+        if (error !== null || count === 0) {
+          reject(failure(this.name, "read", offset + done, error ?? new Error("the file ends early")));
+          return;
+        }
+        done += count;
+        if (done === target.length) resolve();
+        else readCallback(this.#fd, target, done, target.length - done, offset + done, step);
+      };
+      if (target.length === 0) resolve();
+      else readCallback(this.#fd, target, 0, target.length, offset, step);
+    });
+  }
+
+  write(offset: number, source: Uint8Array): Promise<void> {
+    this.#checkWritable();
+    return new Promise((resolve, reject) => {
+      let done = 0;
+      const step = (error: Error | null, count: number): void => {
+        if (error !== null) {
+          reject(failure(this.name, "write", offset + done, error));
+          return;
+        }
+        done += count;
+        if (done < source.length) {
+          writeCallback(this.#fd, source, done, source.length - done, offset + done, step);
+          return;
+        }
+        this.#length = Math.max(this.#length, offset + source.length);
+        resolve();
+      };
+      if (source.length === 0) resolve();
+      else writeCallback(this.#fd, source, 0, source.length, offset, step);
+    });
+  }
+
+  async zero(offset: number, length: number): Promise<void> {
+    this.#checkWritable();
+    const end = Math.min(offset + length, this.#length);
+    if (end === this.#length && offset < end) {
+      // At the end of the file a hole is had by cutting it and extending it again.
+      await this.setLength(offset);
+      await this.setLength(end);
+      return;
+    }
+    for (let at = offset; at < end; at += ZERO_CHUNK.length) {
+      await this.write(at, ZERO_CHUNK.subarray(0, Math.min(ZERO_CHUNK.length, end - at)));
+    }
+  }
+
+  async setLength(length: number): Promise<void> {
+    this.#checkWritable();
+    try {
+      await this.#handle.truncate(length);
+      this.#length = length;
+    } catch (error) {
+      throw failure(this.name, "write", length, error);
+    }
+  }
+
+  /** One fdatasync at a time; who asks while one runs shares the next. */
+  flush(): Promise<void> {
+    if (this.readOnly) return Promise.resolve();
+    if (this.#syncing === undefined) {
+      this.#syncing = this.#sync();
+      return this.#syncing;
+    }
+    this.#syncNext ??= this.#syncing
+      .catch(() => undefined)
+      .then(() => {
+        this.#syncNext = undefined;
+        this.#syncing = this.#sync();
+        return this.#syncing;
+      });
+    return this.#syncNext;
+  }
+
+  async #sync(): Promise<void> {
+    try {
+      if (this.#syncError !== undefined) throw this.#syncError;
+      await new Promise<void>((resolve, reject) => {
+        fdatasync(this.#fd, (error) => (error === null ? resolve() : reject(error)));
+      });
+    } catch (error) {
+      this.#syncError ??= error;
+      throw failure(this.name, "flush", 0, error);
+    } finally {
+      this.#syncing = undefined;
+    }
+  }
+
+  async refresh(): Promise<void> {
+    this.#length = (await this.#handle.stat()).size;
+  }
+
+  close(): Promise<void> {
+    return this.#handle.close();
+  }
+
+  #checkWritable(): void {
+    if (this.readOnly) throw new VdoError("VDO_READ_ONLY", `${this.name} was opened read-only`, { object: this.name });
+  }
+}
+
+/** `VDO_IO` with the sector, `VDO_NO_SPACE` for a full file system. */
+export function failure(name: string, operation: Operation, offset: number, error: unknown): VdoError {
+  if (isVdoError(error)) return error;
+  if ((error as NodeJS.ErrnoException).code === "ENOSPC") {
+    return new VdoError(
+      "VDO_NO_SPACE",
+      `${name}: the file system is full; make room and repeat`,
+      { blocksFree: 0 },
+      error,
+    );
+  }
+  const block = Math.floor(offset / SECTOR);
+  const place = operation === "read" || operation === "write" ? ` at sector ${block}` : "";
+  return new VdoError(
+    "VDO_IO",
+    `${name}: ${operation}${place} failed: ${errorMessage(error)}`,
+    { operation, block },
+    error,
+  );
+}
