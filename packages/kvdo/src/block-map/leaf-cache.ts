@@ -72,7 +72,9 @@ export class LeafCache {
       page.waiters.push(vio);
       return;
     }
-    this.#fetch(vio, true);
+    if (this.#fetch(vio, true)) return;
+    statistics.blockMap.cachePressure++;
+    this.#waitingForBuffer.push(vio);
   }
 
   /** The leaf at `pbn` if it is in memory now; nothing is counted. */
@@ -81,34 +83,30 @@ export class LeafCache {
     return page !== undefined && page.state === PAGE_RESIDENT ? page : null;
   }
 
-  #fetch(vio: DataVio, isFirst: boolean): void {
+  /** Serves `vio` or begins to load its page; false when there is no buffer to load it into. */
+  #fetch(vio: DataVio, isFirst: boolean): boolean {
     const existing = this.#pages.get(vio.pagePbn);
     if (existing !== undefined) {
       if (existing.state === PAGE_RESIDENT) {
         this.#touch(existing);
         vio.onPage(vio, existing);
       } else existing.waiters.push(vio);
-      return;
+      return true;
     }
-    const buffer = this.#takeFree();
+    const { notifier, statistics } = this.#options;
+    let buffer = this.#takeFree();
     if (buffer !== null) {
-      if (isFirst) this.#options.statistics.blockMap.fetchRequired++;
-      void this.#load(buffer, vio);
-      return;
+      if (isFirst) statistics.blockMap.fetchRequired++;
+    } else {
+      if (isFirst) statistics.blockMap.discardRequired++;
+      buffer = this.#evict();
+      // In read-only mode no dirty page will ever be written, and reads go on: this page makes the cache larger, and can
+      // be evicted.
+      if (buffer === null && notifier.isReadOnly) buffer = new BlockMapPage(true);
     }
-    if (isFirst) this.#options.statistics.blockMap.discardRequired++;
-    const evicted = this.#evict();
-    if (evicted !== null) {
-      void this.#load(evicted, vio);
-      return;
-    }
-    if (this.#options.notifier.isReadOnly) {
-      // No dirty page will ever be written, and reads go on: this page makes the cache larger, and can be evicted.
-      void this.#load(new BlockMapPage(true), vio);
-      return;
-    }
-    this.#options.statistics.blockMap.cachePressure++;
-    this.#waitingForBuffer.push(vio);
+    if (buffer === null) return false;
+    void this.#load(buffer, vio);
+    return true;
   }
 
   #takeFree(): BlockMapPage | null {
@@ -181,7 +179,8 @@ export class LeafCache {
       if (failure !== null) vio.error ??= toError(failure, pbn);
       vio.onPage(vio, failure === null ? page : null);
     }
-    if (failure !== null) this.#serveWaiting();
+    // Whatever became of the page, there may be a buffer now: its own, or that of the page used longest ago.
+    this.#serveWaiting();
   }
 
   /** A page was written, so it can be evicted now. */
@@ -189,12 +188,13 @@ export class LeafCache {
     this.#serveWaiting();
   }
 
+  /** In the order of arrival, up to the first that finds no buffer. */
   #serveWaiting(): void {
-    for (let left = this.#waitingForBuffer.length; left > 0; left--) {
-      const vio = this.#waitingForBuffer.shift();
-      // Serving one may serve the others.
-      if (vio === null) return;
-      this.#fetch(vio, false);
+    for (let vio = this.#waitingForBuffer.shift(); vio !== null; vio = this.#waitingForBuffer.shift()) {
+      if (!this.#fetch(vio, false)) {
+        this.#waitingForBuffer.pushFront(vio);
+        return;
+      }
       this.#options.statistics.blockMap.reclaimed++;
     }
   }
