@@ -14,6 +14,7 @@ import {
   journalSectorAt,
   journalSectorHeader,
   METADATA_TYPE,
+  oldJournalSectorCapacity,
   recoveryJournalHeader,
 } from "../format/index.ts";
 import { IO_JOURNAL, type StorageIo } from "../io/storage-io.ts";
@@ -150,16 +151,18 @@ export function usableEntries(block: Uint8Array): number {
   const header = recoveryJournalHeader.at;
   const checkByte = header.checkByte.get(view, 0);
   const recoveryCount = header.recoveryCount.get(view, 0);
+  const isOld = header.metadataType.get(view, 0) === METADATA_TYPE.oldRecoveryJournal;
   let left = header.entryCount.get(view, 0);
   let usable = 0;
   for (let sector = 1; sector < SECTORS_PER_BLOCK && left > 0; sector++) {
     const at = journalSectorAt(sector);
     const { checkByte: check, recoveryCount: count, entryCount } = journalSectorHeader.get(view, at);
-    if (check !== checkByte || count !== recoveryCount || entryCount > JOURNAL_ENTRIES_PER_SECTOR) break;
+    const capacity = isOld ? oldJournalSectorCapacity(sector) : JOURNAL_ENTRIES_PER_SECTOR;
+    if (check !== checkByte || count !== recoveryCount || entryCount > capacity) break;
     const taken = Math.min(entryCount, left);
     left -= taken;
     usable += taken;
-    if (taken < JOURNAL_ENTRIES_PER_SECTOR) break;
+    if (taken < capacity) break;
   }
   return usable;
 }
