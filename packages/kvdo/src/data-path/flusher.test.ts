@@ -9,19 +9,22 @@ import { Flusher } from "./flusher.ts";
 
 const NONE = Buffer.alloc(0);
 const vioOf = (number: number): DataVio => new DataVio(number, NONE, NONE);
+const BLOCK = new Uint8Array(4096);
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 function make(device = new RecordingDevice(new MemoryDevice({ blockCount: 64 }))) {
   const generations: number[] = [];
   const statistics = emptyStatistics();
-  const flusher = new Flusher(new StorageIo(device, 0, statistics), statistics, (generation) => {
+  const io = new StorageIo(device, 0, statistics);
+  const flusher = new Flusher(io, statistics, (generation) => {
     generations.push(generation);
   });
-  return { flusher, generations, device, statistics };
+  return { flusher, generations, device, statistics, io };
 }
 
 test("a flush waits for the writes before it, not for those after", async () => {
-  const { flusher, generations, device, statistics } = make();
+  const { flusher, generations, device, statistics, io } = make();
+  await io.writeData(0, [new Uint8Array(4096)]);
   const [first, second, third] = [vioOf(1), vioOf(2), vioOf(3)];
   flusher.join(first);
   flusher.join(second);
@@ -34,10 +37,23 @@ test("a flush waits for the writes before it, not for those after", async () => 
   expect(third.generation).toBe(1);
   flusher.leave(second);
   await settle();
-  expect([done, flusher.isPending, device.log.length]).toEqual([false, true, 0]);
+  expect([done, flusher.isPending, device.of("flush").length]).toEqual([false, true, 0]);
   flusher.leave(first);
   await flush;
   expect([flusher.isPending, device.of("flush").length, statistics.flushOut]).toEqual([false, 1, 1]);
+});
+
+test("the device is not flushed again while all that was written is durable", async () => {
+  const { flusher, device, statistics, io } = make();
+  const block = new Uint8Array(4096);
+  await flusher.flush();
+  await io.writeMeta(0, 1, block, { fua: true });
+  await flusher.flush();
+  expect(device.of("flush").length).toBe(0);
+  await io.writeMeta(0, 1, block);
+  await flusher.flush();
+  await flusher.flush();
+  expect([device.of("flush").length, statistics.flushOut]).toEqual([1, 4]);
 });
 
 test("flushes are answered in order, each when its writes and all older ones are done", async () => {
@@ -83,7 +99,9 @@ test("a vio that joined nothing leaves nothing; a failed flush of the device is 
   flusher.leave(vioOf(1));
   const device = new FaultyDevice(new MemoryDevice({ blockCount: 64 }), [{ operation: "flush", times: 1 }]);
   const statistics = emptyStatistics();
-  const failing = new Flusher(new StorageIo(device, 0, statistics), statistics, () => undefined);
+  const io = new StorageIo(device, 0, statistics);
+  const failing = new Flusher(io, statistics, () => undefined);
+  await io.writeData(0, [new Uint8Array(4096)]);
   await expect(failing.flush()).rejects.toMatchObject({ code: "VDO_IO" });
   await failing.flush();
 });
