@@ -27,6 +27,9 @@ export class StorageIo {
   /** The flush that has not started yet: everybody who asks until it starts shares it. */
   #queuedFlush: Promise<void> | null = null;
   #runningFlush: Promise<void> = Promise.resolve();
+  /** Writes ended that were not forced, and how many of them a flush has covered. */
+  #writesEnded = 0;
+  #writesFlushed = 0;
 
   constructor(device: BlockDevice, bioOffset: number, statistics: VdoStatistics) {
     this.device = device;
@@ -53,11 +56,19 @@ export class StorageIo {
     }
   }
 
+  /** True when every write of data or metadata that ended is durable: a flush has covered it, or it was forced. */
+  get isDurable(): boolean {
+    return this.#writesEnded === this.#writesFlushed;
+  }
+
   /** A flush of the device that starts after this call, so it covers every write completed before. Uncounted. */
   deviceFlush(): Promise<void> {
     this.#queuedFlush ??= this.#runningFlush.then(() => {
       this.#queuedFlush = null;
-      const flush = this.device.flush();
+      const covered = this.#writesEnded;
+      const flush = this.device.flush().then(() => {
+        this.#writesFlushed = covered;
+      });
       this.#runningFlush = flush.catch(() => undefined);
       return flush;
     });
@@ -85,8 +96,12 @@ export class StorageIo {
   }
 
   /** Writes data blocks to consecutive PBNs, uncounted (see {@link countData}). */
-  writeData(pbn: number, sources: readonly Uint8Array[]): Promise<void> {
-    return writeVector(this.device, pbn - this.#offset, sources);
+  async writeData(pbn: number, sources: readonly Uint8Array[]): Promise<void> {
+    try {
+      await writeVector(this.device, pbn - this.#offset, sources);
+    } finally {
+      this.#writesEnded++;
+    }
   }
 
   /** Reads `target.length / 4096` blocks of metadata from `pbn`; counted as `bios` reads (default 1). */
@@ -106,7 +121,11 @@ export class StorageIo {
       if (fua) bios.fua++;
     }
     if (preflush) await this.deviceFlush();
-    await this.device.write(pbn - this.#offset, source, fua ? { fua: true } : undefined);
+    try {
+      await this.device.write(pbn - this.#offset, source, fua ? { fua: true } : undefined);
+    } finally {
+      if (!fua) this.#writesEnded++;
+    }
     for (const bios of this.#completed[group]!) {
       bios.write++;
       if (fua) bios.fua++;
