@@ -1,8 +1,9 @@
 /** Builds the parsers from the tables and parses a command line. */
 import { type ArgumentParser, SUPPRESS } from "argparse";
+import type { Arguments } from "./arguments.ts";
 import { ALL, COMMON, NAME, type OptionSpec, TOOL_DEVICE } from "./options.ts";
 import { argumentType, CommandParser, OnceAction, ParseEnd, type Streams } from "./parser.ts";
-import { type Arguments, SUBCOMMANDS, type Subcommand } from "./subcommands.ts";
+import { SUBCOMMANDS, type Subcommand } from "./subcommands.ts";
 
 /** Exit status of a call without a subcommand. */
 const NO_SUBCOMMAND_STATUS = 1;
@@ -40,7 +41,7 @@ export function parseCommandLine(words: readonly string[], streams: Streams): Pa
   }
   const parser = parserOf.get(name) as CommandParser;
   const args = parser.parse_args(rest) as Arguments;
-  checkTogether(parser, args);
+  checkTogether(parser, subcommand, args);
   return { subcommand, args };
 }
 
@@ -74,8 +75,15 @@ function addOption(parser: ArgumentParser, spec: OptionSpec): void {
   });
 }
 
-/** Options that exclude each other beyond what a group can say. */
-function checkTogether(parser: CommandParser, args: Arguments): void {
-  if (args["foreground"] !== true) return;
-  if (args["all"] === true) parser.error("argument --foreground: not allowed with argument -a/--all");
+/** What no group of argparse can say: options that exclude each other, and subcommands that need any option at all. */
+function checkTogether(parser: CommandParser, { options, atLeastOne }: Subcommand, args: Arguments): void {
+  if (args["foreground"] === true && args["all"] === true) {
+    parser.error("argument --foreground: not allowed with argument -a/--all");
+  }
+  if (atLeastOne === undefined || options.some(({ flags }) => isGiven(args[flags[0].slice(2)]))) return;
+  parser.error(`options must be specified from: ${atLeastOne.map(({ flags }) => flags[0]).join(", ")}`);
+}
+
+function isGiven(value: unknown): boolean {
+  return value !== undefined && value !== null;
 }

@@ -1,8 +1,9 @@
 /** Subcommands for volumes that are not running. */
 import type { StorageChoice, ToolOutput } from "@vdo/manager";
+import type { Arguments } from "./arguments.ts";
 import * as options from "./options.ts";
 import type { Streams } from "./parser.ts";
-import type { Arguments, Subcommand } from "./subcommands.ts";
+import type { Subcommand } from "./subcommands.ts";
 
 function storage(args: Arguments): StorageChoice {
   return typeof args["device"] === "string" ? { device: args["device"] } : { name: String(args["name"]) };

@@ -203,11 +203,39 @@ const VOLUME: readonly OptionSpec[] = [
   {
     flags: ["--writePolicy"],
     choices: WRITE_POLICIES,
-    help: "When a write is acknowledged. Stored and shown; the volume acknowledges as async says. The default is auto.",
+    help: "When a write is acknowledged: when it is durable (sync), or before that, to be durable at the next flush (async; async-unsafe is carried out likewise). The default is auto: sync on a block device without a volatile cache, else async.",
   },
 ];
 
-const PHYSICAL_SIZE: OptionSpec = {
+/** What `modify` changes. */
+export const MODIFY: readonly OptionSpec[] = VOLUME.filter(({ flags }) =>
+  [
+    "--attach",
+    "--blockMapCacheSize",
+    "--blockMapPeriod",
+    "--maxDiscardSize",
+    "--uuid",
+    "--vdoAckThreads",
+    "--vdoBioRotationInterval",
+    "--vdoBioThreads",
+    "--vdoCpuThreads",
+    "--vdoHashZoneThreads",
+    "--vdoLogicalThreads",
+    "--vdoPhysicalThreads",
+  ].includes(flags[0]),
+);
+export const LOGICAL_SIZE: OptionSpec = { ...(SIZES[0] as OptionSpec), required: true };
+export const WRITE_POLICY: OptionSpec = {
+  ...(VOLUME.find(({ flags }) => flags[0] === "--writePolicy") as OptionSpec),
+  required: true,
+};
+export const FORCE_CONVERT: OptionSpec = {
+  flags: ["--force"],
+  required: true,
+  help: "Required: a conversion cannot be taken back.",
+};
+
+export const PHYSICAL_SIZE: OptionSpec = {
   flags: ["--vdoPhysicalSize"],
   metavar: "<megabytes>",
   check: physicalSize,

@@ -44,14 +44,20 @@ async function disk(name = "disk"): Promise<string> {
 
 /** Words that make each subcommand complete. */
 const COMPLETE: Readonly<Record<string, string[]>> = {
+  changeWritePolicy: ["--name=v0", "--writePolicy=sync"],
+  convert: ["--name=v0", "--force"],
   create: ["--name=v0", "--device=/nowhere/disk"],
+  growLogical: ["--name=v0", "--vdoLogicalSize=1T"],
   import: ["--name=v0", "--device=/nowhere/disk"],
   list: ["--all"],
+  modify: ["--name=v0", "--vdoBioThreads=2"],
   printConfigFile: [],
   status: [],
   version: [],
 };
 const complete = (name: string): string[] => COMPLETE[name] ?? ["--name=v0"];
+/** What a subcommand needs besides the choice of volumes. */
+const own = (name: string): string[] => complete(name).filter((word) => word !== "--name=v0");
 const NAMES = Object.keys(SUBCOMMANDS);
 const READING = ["list", "printConfigFile", "status"];
 
@@ -99,18 +105,38 @@ describe("every subcommand", () => {
     expect(lastLine(outcome)).toMatch(/^vdo: ERROR - .*(not a directory|does not exist)/i);
   });
 
+  test("modify needs something to modify", async () => {
+    const outcome = await vdo("modify", "--all");
+    expect(outcome.status).toBe(2);
+    expect(lastLine(outcome)).toBe(
+      "vdo modify: error: options must be specified from: --blockMapCacheSize, --blockMapPeriod, --maxDiscardSize, --uuid, --vdoAckThreads, --vdoBioRotationInterval, --vdoBioThreads, --vdoCpuThreads, --vdoHashZoneThreads, --vdoLogicalThreads, --vdoPhysicalThreads",
+    );
+    expect((await vdo("modify", "--all", "--attach=none")).status).toBe(0);
+  });
+
+  test("convert is refused", async () => {
+    await vdo("create", "--name=v0", `--device=${await disk()}`, "--activate=disabled");
+    expect(await vdo("convert", "--name=v0", "--force")).toEqual({
+      status: 7,
+      out: "",
+      err: "vdo: ERROR - convert is not supported\n",
+    });
+  });
+
   test.each(NAMES.filter((name) => SUBCOMMANDS[name]?.selects === "one"))("%s needs --all or --name", async (name) => {
-    expect(lastLine(await vdo(name))).toBe(`vdo ${name}: error: one of the arguments -a/--all -n/--name is required`);
-    expect(lastLine(await vdo(name, "-n", "v0", "--all"))).toBe(
+    expect(lastLine(await vdo(name, ...own(name)))).toBe(
+      `vdo ${name}: error: one of the arguments -a/--all -n/--name is required`,
+    );
+    expect(lastLine(await vdo(name, "-n", "v0", "--all", ...own(name)))).toBe(
       `vdo ${name}: error: argument -a/--all: not allowed with argument -n/--name`,
     );
-    expect((await vdo(name, "-a", "-nv0")).status).toBe(2);
-    expect(await vdo(name, "--name=nope")).toEqual({
+    expect((await vdo(name, "-a", "-nv0", ...own(name))).status).toBe(2);
+    expect(await vdo(name, "--name=nope", ...own(name))).toEqual({
       status: 7,
       out: "",
       err: "vdo: ERROR - VDO volume nope not found\n",
     });
-    expect(await vdo(name, "--all")).toEqual({ status: 0, out: "", err: "" });
+    expect(await vdo(name, "--all", ...own(name))).toEqual({ status: 0, out: "", err: "" });
   });
 });
 

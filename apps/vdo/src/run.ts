@@ -15,9 +15,10 @@ import {
   spawnLauncher,
   systemEnvironment,
 } from "@vdo/manager";
+import type { Arguments } from "./arguments.ts";
 import { parseCommandLine } from "./grammar.ts";
 import { ParseEnd, type Streams } from "./parser.ts";
-import type { Arguments, Session } from "./subcommands.ts";
+import type { Session } from "./subcommands.ts";
 
 export interface RunOptions {
   /** What follows the program's name. */

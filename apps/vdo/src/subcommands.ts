@@ -1,11 +1,18 @@
 /** The subcommands: what each selects, its options, and what it does with a manager. */
-import type { CommandLog, CreateOptions, GivenSettings, Manager, Selection } from "@vdo/manager";
+import type { CommandLog, CreateOptions, Manager } from "@vdo/manager";
+import { type Arguments, selection, settingsOf } from "./arguments.ts";
+import {
+  ACTIVATE,
+  CHANGE_WRITE_POLICY,
+  CONVERT,
+  DEACTIVATE,
+  GROW_LOGICAL,
+  GROW_PHYSICAL,
+  MODIFY,
+} from "./change-commands.ts";
 import { AUDIT, FORCE_REBUILD, SET_READ_ONLY } from "./offline-tools.ts";
 import * as options from "./options.ts";
 import type { Streams } from "./parser.ts";
-
-/** Parsed options by name, without their dashes. */
-export type Arguments = Readonly<Record<string, unknown>>;
 
 /** What a subcommand works with. */
 export interface Session {
@@ -22,41 +29,10 @@ export interface Subcommand {
   /** Exactly one of --all and --name; at most one; --name; --all as an option; one of --device and --name; nothing. */
   selects: "one" | "optional" | "name" | "all" | "storage" | "nothing";
   options: readonly options.OptionSpec[];
+  /** Some option must be given; these are named when none is. */
+  atLeastOne?: readonly options.OptionSpec[];
   /** Resolves with the exit status; nothing means 0. */
   run(session: Session, args: Arguments): Promise<number | undefined>;
-}
-
-function selection(args: Arguments): Selection {
-  return typeof args["name"] === "string" ? { name: args["name"] } : { all: true };
-}
-
-/** Settings whose names differ from their options'. */
-function settingsOf(args: Arguments): GivenSettings {
-  const emulate = args["emulate512"];
-  const given = {
-    activated: args["activate"],
-    attach: args["attach"],
-    blockMapCacheSize: args["blockMapCacheSize"],
-    blockMapPeriod: args["blockMapPeriod"],
-    compression: args["compression"],
-    deduplication: args["deduplication"],
-    indexMemory: args["indexMem"],
-    indexSparse: args["sparseIndex"],
-    logicalBlockSize: emulate === undefined ? undefined : emulate === "enabled" ? 512 : 4096,
-    logicalSize: args["vdoLogicalSize"],
-    maxDiscardSize: args["maxDiscardSize"],
-    slabSize: args["vdoSlabSize"],
-    uuid: args["uuid"],
-    writePolicy: args["writePolicy"],
-    ackThreads: args["vdoAckThreads"],
-    bioRotationInterval: args["vdoBioRotationInterval"],
-    bioThreads: args["vdoBioThreads"],
-    cpuThreads: args["vdoCpuThreads"],
-    hashZoneThreads: args["vdoHashZoneThreads"],
-    logicalThreads: args["vdoLogicalThreads"],
-    physicalThreads: args["vdoPhysicalThreads"],
-  };
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined && value !== null));
 }
 
 function createOptions(args: Arguments): CreateOptions {
@@ -86,13 +62,17 @@ const nothing = async (work: Promise<void>): Promise<undefined> => {
 
 /** In the order in which help and errors list them. */
 export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
+  activate: ACTIVATE,
   audit: AUDIT,
+  changeWritePolicy: CHANGE_WRITE_POLICY,
+  convert: CONVERT,
   create: {
     help: "Creates a VDO volume on a block device or a file, and starts it.",
     selects: "name",
     options: options.CREATE,
     run: ({ manager }, args) => nothing(manager.create(createOptions(args))),
   },
+  deactivate: DEACTIVATE,
   disableCompression: {
     help: "Disables compression on one or more volumes.",
     selects: "one",
@@ -118,6 +98,8 @@ export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
     run: ({ manager }, args) => nothing(manager.setDeduplication(selection(args), true)),
   },
   forceRebuild: FORCE_REBUILD,
+  growLogical: GROW_LOGICAL,
+  growPhysical: GROW_PHYSICAL,
   import: {
     help: "Takes over a volume that is formatted already, and starts it.",
     selects: "name",
@@ -133,6 +115,7 @@ export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
       return undefined;
     },
   },
+  modify: MODIFY,
   printConfigFile: {
     help: "Prints the configuration.",
     selects: "nothing",

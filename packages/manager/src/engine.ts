@@ -38,6 +38,10 @@ export interface VolumeHandle extends BlockDevice {
   indexMessage(message: "create" | "close" | "enable" | "disable"): Promise<void>;
   suspend(options: { save: boolean }): Promise<void>;
   resume(): Promise<void>;
+  /** Makes the presented device larger, in use: `logicalBlocks` of 4096 bytes. */
+  growLogical(logicalBlocks: number): Promise<void>;
+  /** Takes `physicalBlocks` blocks of the storage into use, which has them already. */
+  growPhysical(physicalBlocks: number): Promise<void>;
 }
 
 /** How far the recovery of a volume that was not stopped cleanly has come: so much of this phase is done. */

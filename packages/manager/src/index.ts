@@ -1,6 +1,7 @@
 export { type Attachment, nbdUri } from "./attach/attachment.ts";
 export type { Selection } from "./commands/context.ts";
 export type { CreateOptions, GivenSettings } from "./commands/create.ts";
+export type { GrowLogicalOptions, GrowPhysicalOptions } from "./commands/grow.ts";
 export type { ImportOptions } from "./commands/import.ts";
 export type { ToolOutput } from "./commands/offline.ts";
 export { announceLaunch, readyLine, type StartOptions } from "./commands/start.ts";

@@ -3,8 +3,11 @@
  * configuration file, the runtime folder and the daemons.
  */
 import { type CommandContext, type Selection, selectedNames } from "./commands/context.ts";
-import { type CreateOptions, create } from "./commands/create.ts";
+import { type CreateOptions, create, type GivenSettings } from "./commands/create.ts";
+import { type GrowLogicalOptions, type GrowPhysicalOptions, growLogical, growPhysical } from "./commands/grow.ts";
 import { type ImportOptions, importVolume } from "./commands/import.ts";
+import { finishInterrupted } from "./commands/interrupted.ts";
+import { changeWritePolicy, checkModification, modify, setActivated } from "./commands/modify.ts";
 import { audit, markForRebuild, markReadOnly, type ToolOutput } from "./commands/offline.ts";
 import { requireActivated, type StartOptions, start } from "./commands/start.ts";
 import { statusText } from "./commands/status.ts";
@@ -17,6 +20,7 @@ import type { CommandLog } from "./host/command-log.ts";
 import type { Environment } from "./host/environment.ts";
 import { acquireLock } from "./host/lock.ts";
 import { Paths } from "./host/paths.ts";
+import type { WritePolicy } from "./values.ts";
 
 /** How long a command waits for another one that holds the configuration, in milliseconds. */
 const LOCK_MILLISECONDS = 20_000;
@@ -77,6 +81,39 @@ export class Manager {
 
   setDeduplication(selection: Selection, on: boolean): Promise<void> {
     return this.#forEach(selection, (configuration, name) => setDeduplication(this.#context, configuration, name, on));
+  }
+
+  /** Refuses: the conversion of a volume for LVM is left to the kernel's tools. Throws `VDO_USER`. */
+  async convert(name: string): Promise<void> {
+    selectedNames(await this.#read(), { name });
+    throw commandError("VDO_USER", "convert is not supported", name);
+  }
+
+  /** Makes a running volume larger for its users. */
+  growLogical(options: GrowLogicalOptions): Promise<void> {
+    return this.#forEach(options, (configuration) => growLogical(this.#context, configuration, options));
+  }
+
+  /** Has a running volume use what its storage has become larger by. */
+  growPhysical(options: GrowPhysicalOptions): Promise<void> {
+    return this.#forEach(options, (configuration) => growPhysical(this.#context, configuration, options));
+  }
+
+  /** Changes stored settings of each volume. */
+  async modify(selection: Selection, given: GivenSettings): Promise<void> {
+    checkModification(selection, given);
+    await this.#forEach(selection, (configuration, name) => modify(this.#context, configuration, name, given));
+  }
+
+  setActivated(selection: Selection, on: boolean): Promise<void> {
+    return this.#forEach(selection, (configuration, name) => setActivated(this.#context, configuration, name, on));
+  }
+
+  /** Sets when each volume acknowledges writes. */
+  changeWritePolicy(selection: Selection, policy: WritePolicy): Promise<void> {
+    return this.#forEach(selection, (configuration, name) =>
+      changeWritePolicy(this.#context, configuration, name, policy),
+    );
   }
 
   /** Names of the running volumes, with `all` those of the configuration too; sorted bytewise. */
@@ -158,6 +195,7 @@ export class Manager {
     return this.#change(async (configuration) => {
       const failures: unknown[] = [];
       for (const name of selectedNames(configuration, selection)) {
+        await finishInterrupted(this.#context, configuration, name);
         await action(configuration, name).catch((error: unknown) => failures.push(error));
       }
       await configuration.save();

@@ -33,7 +33,13 @@ export function askDaemon(
 }
 
 /** Names that the states of interrupted operations have in messages. */
-const OPERATIONS: { readonly [state: string]: string } = { beginCreate: "create", beginImport: "import" };
+const OPERATIONS: { readonly [state: string]: string } = {
+  beginCreate: "create",
+  beginImport: "import",
+  beginGrowLogical: "grow logical",
+  beginGrowPhysical: "grow physical",
+  beginRunningSetWritePolicy: "write policy",
+};
 
 /**
  * Refuses to go on with a volume whose last operation was interrupted: `VDO_WRONG_STATE` names the way out, and

@@ -9,7 +9,14 @@ import { parseSize, renderSize } from "../size.ts";
 import type { AttachChoice, Enabled, WritePolicy } from "../values.ts";
 
 /** State of the last multi-step operation; anything but `finished` and `unknown` means that it was interrupted. */
-export type OperationState = "unknown" | "finished" | "beginCreate" | "beginImport";
+export type OperationState =
+  | "unknown"
+  | "finished"
+  | "beginCreate"
+  | "beginImport"
+  | "beginGrowLogical"
+  | "beginGrowPhysical"
+  | "beginRunningSetWritePolicy";
 
 /** Settings of one volume. Sizes in bytes, `indexMemory` in GiB. */
 export interface VolumeSettings {

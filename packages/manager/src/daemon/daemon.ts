@@ -17,11 +17,12 @@ import type { Environment } from "../host/environment.ts";
 import { pause } from "../host/lock.ts";
 import type { Paths, VolumePaths } from "../host/paths.ts";
 import { openStorage, type Storage } from "../host/storage.ts";
-import { type AttachChoice, uuidText } from "../values.ts";
+import { type AttachChoice, uuidText, type WritePolicy } from "../values.ts";
 import type { ExportServer } from "./exporter.ts";
 import { FullnessMonitor } from "./fullness.ts";
 import { daemonOperations } from "./operations.ts";
 import { type DaemonState, readState, removeRuntimeFiles, runningVolumes, writeState } from "./state.ts";
+import { effectivePolicy, PolicyDevice } from "./write-policy.ts";
 
 /** Time for clients that are just leaving to be gone, before their connections count as use; in steps of 100 ms. */
 const LEAVING_STEPS = 10;
@@ -51,6 +52,8 @@ export class Daemon {
   readonly #files: VolumePaths;
   readonly #undo: (() => Promise<void>)[] = [];
   #volume!: VolumeHandle;
+  #storage!: Storage;
+  #policy!: PolicyDevice;
   #exports!: ExportServer;
   #state!: DaemonState;
   #recovery: RecoveryProgress | null = null;
@@ -116,6 +119,20 @@ export class Daemon {
     this.#options.onRecovery?.(progress);
   }
 
+  get environment(): Environment {
+    return this.#options.environment;
+  }
+
+  get storage(): Storage {
+    return this.#storage;
+  }
+
+  /** Acknowledges writes as `policy` says, from now on. */
+  async setWritePolicy(policy: WritePolicy): Promise<void> {
+    this.#options.settings.writePolicy = policy;
+    this.#policy.isSync = (await effectivePolicy(policy, this.#storage.info, this.environment)) === "sync";
+  }
+
   /** Statistics of the volume, with the instance number that this daemon has. */
   statistics(): VolumeStatistics {
     return { ...this.#volume.statistics(), instance: this.#state.instance };
@@ -128,6 +145,7 @@ export class Daemon {
     await this.#cleanUpAfterTheDead();
     await writeFile(this.#files.pidFile, `${process.pid}\n`);
     const storage = await this.#openStorage();
+    this.#storage = storage;
     const instance = await freeInstance(paths);
     await this.#openVolume(storage);
     await this.#listenForClients();
@@ -201,11 +219,14 @@ export class Daemon {
   }
 
   async #listenForClients(): Promise<void> {
-    const { environment, descriptor, log } = this.#options;
+    const { environment, descriptor, settings, log } = this.#options;
     const { nbdSocket } = this.#files;
+    this.#policy = new PolicyDevice(this.#volume, false);
+    await this.setWritePolicy(settings.writePolicy);
+    if (settings.writePolicy === "async-unsafe") log("info", "write policy async-unsafe is carried out as async");
     this.#exports = await environment.exporter({
       name: this.name,
-      device: this.#volume,
+      device: this.#policy,
       socketPath: nbdSocket,
       descriptor,
       log,

@@ -2,8 +2,9 @@
 import { statsMessage } from "@vdo/kvdo";
 import type { ControlHandler } from "../control/server.ts";
 import { commandError } from "../errors.ts";
-import { ATTACH_CHOICES, type AttachChoice } from "../values.ts";
+import { ATTACH_CHOICES, type AttachChoice, WRITE_POLICIES, type WritePolicy } from "../values.ts";
 import type { Daemon } from "./daemon.ts";
+import { growLogical, growPhysical } from "./grow.ts";
 import { configText, statusLine, tableLine } from "./kernel-text.ts";
 
 /** Handlers of the operations, by name. */
@@ -38,6 +39,9 @@ export function daemonOperations(daemon: Daemon): ReadonlyMap<string, ControlHan
     ["suspend", ready((request) => daemon.volume.suspend({ save: request["save"] !== false }))],
     ["resume", ready(() => daemon.volume.resume())],
     ["attach", ready((request) => daemon.attach(attachChoice(request["kind"])))],
+    ["growLogical", ready((request) => growLogical(daemon, request["blocks"], daemon.environment))],
+    ["growPhysical", ready((request) => growPhysical(daemon, request["blocks"], daemon.storage))],
+    ["writePolicy", ready((request) => daemon.setWritePolicy(writePolicy(request["policy"])))],
     ["detach", ready(() => daemon.detach())],
     ["stop", ready((request) => daemon.stop({ force: request["force"] === true }))],
   ]);
@@ -55,6 +59,12 @@ function attachChoice(kind: unknown): AttachChoice {
   const choice = ATTACH_CHOICES.find((known) => known === (kind ?? "auto"));
   if (choice === undefined) throw commandError("VDO_USER", `unknown kind of attachment ${JSON.stringify(kind)}`);
   return choice;
+}
+
+function writePolicy(text: unknown): WritePolicy {
+  const policy = WRITE_POLICIES.find((known) => known === text);
+  if (policy === undefined) throw commandError("VDO_USER", `unknown write policy ${JSON.stringify(text)}`);
+  return policy;
 }
 
 /** The kernel's messages; words are case-insensitive. */

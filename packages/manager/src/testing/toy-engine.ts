@@ -113,6 +113,18 @@ function toyVolume(device: BlockDevice, stored: StoredVolume, options: Parameter
     },
     suspend: async () => undefined,
     resume: async () => undefined,
+    growLogical: async (logicalBlocks: number) => {
+      stored.logicalBlocks = logicalBlocks;
+      await writeHeader(device, { ...stored, state: "DIRTY" });
+    },
+    growPhysical: async (physicalBlocks: number) => {
+      if (physicalBlocks < stored.physicalBlocks + BLOCKS_MIN) {
+        const data = { blocks: physicalBlocks, minimumBlocks: stored.physicalBlocks + BLOCKS_MIN };
+        throw new VdoError("VDO_INCREMENT_TOO_SMALL", `${physicalBlocks} blocks are too few`, data);
+      }
+      stored.physicalBlocks = physicalBlocks;
+      await writeHeader(device, { ...stored, state: "DIRTY" });
+    },
     close: async () => {
       if (!options.readOnly) await writeHeader(device, { ...stored, state: "CLEAN" });
     },

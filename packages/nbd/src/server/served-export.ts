@@ -30,7 +30,6 @@ export class ServedExport {
   readonly description: string;
   readonly device: BlockDevice;
   readonly readOnly: boolean;
-  readonly sizeBytes: number;
   readonly blockSize: number;
   readonly locks = new RangeLocks();
   #flushing: FlushWaiter[] | undefined;
@@ -43,7 +42,11 @@ export class ServedExport {
     this.device = options.device;
     this.readOnly = (options.readOnly ?? false) || (options.device.readOnly ?? false);
     this.blockSize = options.device.blockSize;
-    this.sizeBytes = options.device.blockSize * options.device.blockCount;
+  }
+
+  /** Grows with the device; clients that are connected keep the size that they were told. */
+  get sizeBytes(): number {
+    return this.device.blockSize * this.device.blockCount;
   }
 
   /** Transmission flags as sent in the handshake. */

@@ -1,0 +1,38 @@
+/** Parsed options as the manager takes them. */
+import type { GivenSettings, Selection } from "@vdo/manager";
+
+/** Parsed options by name, without their dashes. */
+export type Arguments = Readonly<Record<string, unknown>>;
+
+export function selection(args: Arguments): Selection {
+  return typeof args["name"] === "string" ? { name: args["name"] } : { all: true };
+}
+
+/** Settings whose names differ from their options'. */
+export function settingsOf(args: Arguments): GivenSettings {
+  const emulate = args["emulate512"];
+  const given = {
+    activated: args["activate"],
+    attach: args["attach"],
+    blockMapCacheSize: args["blockMapCacheSize"],
+    blockMapPeriod: args["blockMapPeriod"],
+    compression: args["compression"],
+    deduplication: args["deduplication"],
+    indexMemory: args["indexMem"],
+    indexSparse: args["sparseIndex"],
+    logicalBlockSize: emulate === undefined ? undefined : emulate === "enabled" ? 512 : 4096,
+    logicalSize: args["vdoLogicalSize"],
+    maxDiscardSize: args["maxDiscardSize"],
+    slabSize: args["vdoSlabSize"],
+    uuid: args["uuid"],
+    writePolicy: args["writePolicy"],
+    ackThreads: args["vdoAckThreads"],
+    bioRotationInterval: args["vdoBioRotationInterval"],
+    bioThreads: args["vdoBioThreads"],
+    cpuThreads: args["vdoCpuThreads"],
+    hashZoneThreads: args["vdoHashZoneThreads"],
+    logicalThreads: args["vdoLogicalThreads"],
+    physicalThreads: args["vdoPhysicalThreads"],
+  };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined && value !== null));
+}
