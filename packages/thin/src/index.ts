@@ -1,0 +1,32 @@
+export {
+  BLOCK_SECTORS_MAX,
+  BLOCK_SECTORS_MIN,
+  DEVICE_ID_MAX,
+  METADATA_BLOCK_BYTES,
+  METADATA_BLOCKS_MAX,
+  SECTOR_BYTES,
+} from "./constants.ts";
+export { THIN_ERRORS } from "./errors.ts";
+export { type DeviceDetails, deviceDetails } from "./format/device-details.ts";
+export { isShared, type Mapping, mappingBlock, mappingTime, setMapping } from "./format/mapping.ts";
+export {
+  decodeSuperblock,
+  encodeSuperblock,
+  NEEDS_CHECK,
+  type SpaceMapRoot,
+  SUPERBLOCK_MAGIC,
+  spaceMapRoot,
+  type ThinSuperblock,
+  thinSuperblock,
+} from "./format/superblock.ts";
+export { type CheckOptions, type CheckReport, check, isHealthy } from "./tools/check.ts";
+export type { Leak } from "./tools/check-counts.ts";
+export type { CheckProblem, Severity } from "./tools/check-log.ts";
+export { type Delta, type DeltaKind, type DeltaOptions, type DeltaRun, delta, formatDelta } from "./tools/delta.ts";
+export { type DumpOptions, dump } from "./tools/dump.ts";
+export { type DeviceUsage, deviceUsage, LS_FIELDS, type LsOptions, ls } from "./tools/ls.ts";
+export type { MappingRun } from "./tools/mapping-runs.ts";
+export { type MetadataSizeOptions, metadataBlocks, metadataBytes } from "./tools/metadata-size.ts";
+export { type DeviceRecord, PoolReader, type ReadOptions } from "./tools/pool-reader.ts";
+export { formatReverseMap, parseRegion, type Region, type ReverseRun, reverseMap } from "./tools/rmap.ts";
+export { trim } from "./tools/trim.ts";
