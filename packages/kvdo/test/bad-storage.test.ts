@@ -330,3 +330,17 @@ test("a full volume refuses new data and goes on with reads, zeros, discards and
   await settles("close", volume.close());
   expect((await readVolumeInfo(device)).state).toBe("CLEAN");
 });
+
+test("a root page whose first write was torn is an empty one, not a damaged one", async () => {
+  const device = new MemoryDevice({ blockCount: tinyBlocks(TINY) });
+  await formatTiny(device, TINY);
+  const { roots } = await regionsOf(device);
+  await change(device, roots.start, (bytes) => void bytes.fill(0x11, 512));
+  const volume = await VdoVolume.open(device, OPTIONS);
+  const target = new Uint8Array(BLOCK).fill(1);
+  await volume.read(0, target);
+  expect(target.every((byte) => byte === 0)).toBe(true);
+  await volume.write(0, workloadBlock(1));
+  await volume.close();
+  expect((await readVolumeInfo(device)).state).toBe("CLEAN");
+});

@@ -5,7 +5,7 @@
  * pages allocates them from the root down, each with a journal entry of its own that is committed before the next level.
  */
 import { isZero, VdoError } from "@vdo/base";
-import { BLOCK_MAP_ENTRIES_PER_PAGE, BLOCK_MAP_ROOTS } from "../constants.ts";
+import { BLOCK_MAP_ENTRIES_PER_PAGE, BLOCK_MAP_ROOTS, SECTOR_SIZE } from "../constants.ts";
 import { type DataVio, VIO_WRITE, VioQueue } from "../data-path/data-vio.ts";
 import {
   blockMapPageHeader,
@@ -197,10 +197,13 @@ export class BlockMap {
     this.#wake(page.waiters, failure === null ? null : toError(failure, page.pbn));
   }
 
-  /** Roots are zeros until their first write and pages of this volume from then on; other pages may hold old data first. */
+  /**
+   * Roots are zeros until their first write and pages of this volume from then on, be it torn: a sector is old or new.
+   * Other pages may hold old data first.
+   */
   #isDamagedRoot({ pbn, bytes, view }: BlockMapPage): boolean {
     const { rootOrigin, nonce } = this.#options;
-    if (pbn < rootOrigin || pbn >= rootOrigin + BLOCK_MAP_ROOTS || isZero(bytes)) return false;
+    if (pbn < rootOrigin || pbn >= rootOrigin + BLOCK_MAP_ROOTS || isZero(bytes.subarray(0, SECTOR_SIZE))) return false;
     return blockMapPageHeader.at.nonce.get(view, 0) !== nonce;
   }
 
