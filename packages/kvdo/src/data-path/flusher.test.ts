@@ -9,7 +9,6 @@ import { Flusher } from "./flusher.ts";
 
 const NONE = Buffer.alloc(0);
 const vioOf = (number: number): DataVio => new DataVio(number, NONE, NONE);
-const BLOCK = new Uint8Array(4096);
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 function make(device = new RecordingDevice(new MemoryDevice({ blockCount: 64 }))) {
