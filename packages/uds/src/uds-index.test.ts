@@ -66,3 +66,14 @@ describe("an index of a tiny geometry", () => {
     await loaded.close();
   });
 });
+
+test("an index whose memory is taken at once answers as any other", async () => {
+  const index = await UdsIndex.create({ memory: 0.25, prefault: true });
+  const name = new Uint8Array(16).fill(3);
+  const value = new Uint8Array(16).fill(4);
+  expect(await index.post(name, value)).toBeUndefined();
+  // Let some of the memory be taken between the requests.
+  for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
+  expect(await index.query(name)).toEqual(value);
+  await index.close({ save: false });
+});

@@ -13,7 +13,8 @@ async function openDevice(kind: string | undefined, bytes: number, image: string
   if (kind !== "vdo" || image === undefined) throw new Error("usage: serve-volume.ts vdo|memory SOCKET BYTES [IMAGE]");
   const storage = await FileDevice.open({ path: image });
   await format(storage, { logicalSize: bytes, indexMemory: 0.25, slabBits: 15, force: true });
-  return VdoVolume.open(storage);
+  // As the daemon opens it.
+  return VdoVolume.open(storage, { prefaultIndex: true });
 }
 
 async function main(): Promise<void> {

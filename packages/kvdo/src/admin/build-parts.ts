@@ -179,7 +179,16 @@ export function buildParts(found: Found): OpenParts {
   });
   dataPath.write.compression = options.compression !== false;
   const onChange = (state: IndexState): void => emit({ type: "index", state });
-  const index = new IndexManager({ device, geometry, client, clock, statistics, log, onChange });
+  const index = new IndexManager({
+    device,
+    geometry,
+    client,
+    clock,
+    statistics,
+    log,
+    onChange,
+    prefault: options.prefaultIndex === true,
+  });
   const parts: OpenParts = {
     ...metadata,
     geometry,

@@ -28,6 +28,8 @@ export interface VolumeOptions {
   logicalBlocks?: number;
   /** Requests of one block in flight at most: 1 to 2048, the default. */
   dataVios?: number;
+  /** Take the memory of the index at once, in the background, not as records come: for volumes that run long. Default false. */
+  prefaultIndex?: boolean;
   /** Number of this start, for the statistics. */
   instance?: number;
   clock?: Clock;

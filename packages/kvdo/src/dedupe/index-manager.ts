@@ -20,6 +20,7 @@ export interface IndexManagerOptions {
   geometry: Geometry;
   client: IndexClient;
   clock: Clock;
+  prefault: boolean;
   statistics: VdoStatistics;
   log: (level: "info" | "warning" | "error", text: string) => void;
   onChange: (state: IndexState) => void;
@@ -48,7 +49,7 @@ export class IndexManager {
   }
 
   #indexOptions(): UdsIndexOptions {
-    const { device, geometry, clock, log } = this.#o;
+    const { device, geometry, clock, log, prefault } = this.#o;
     const { gib, sparse, reduced, chapters, sparseChapters, recordPagesPerChapter } = indexGeometry(geometry.index);
     const start = geometry.indexStart - geometry.bioOffset;
     const config = reduced
@@ -68,6 +69,7 @@ export class IndexManager {
       firstBlock: start,
       nonce: geometry.nonce,
       clock,
+      prefault,
       log: (text) => log("info", `index: ${text}`),
       onProgress: () => this.#o.onChange(this.state),
     };

@@ -36,6 +36,9 @@ export interface DeltaSegmentOptions {
   readonly valueBits: number;
 }
 
+/** Smallest unit in which systems give memory. */
+const MEMORY_PAGE_BYTES = 4096;
+
 export class DeltaSegment {
   readonly listCount: number;
   readonly cursor: ListCursor;
@@ -74,6 +77,17 @@ export class DeltaSegment {
     this.#markKeys = new Uint32Array(listCount * MARKS);
     this.cursor = new ListCursor(code, valueBits);
     this.clear();
+  }
+
+  /** Bytes of the lists' memory. */
+  get memoryBytes(): number {
+    return this.#bytes.length;
+  }
+
+  /** Has the system give memory for bytes `from` to `to` now, not at the first record there. Contents stay. */
+  touch(from: number, to: number): void {
+    const bytes = this.#bytes;
+    for (let at = from; at < Math.min(to, bytes.length); at += MEMORY_PAGE_BYTES) bytes[at] = bytes[at] as number;
   }
 
   /** Makes every list empty. */
