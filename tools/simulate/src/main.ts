@@ -4,12 +4,14 @@
  * ```
  * --seeds A..B    these seeds              --count N   so many, from a random one on    --hours N   for so long
  * --seed N        one: replayed, and made short when it fails                           --failures N  stop after so many
- * --mutations     the engine with one line changed: each change must be found
+ * --mutations     the engine with one line changed: each change must be found   --only TEXT   those whose name has it (with --seed: replay that one)
  * ```
  */
 import { parseArgs } from "node:util";
-import { realEngine } from "./engine.ts";
+import { type Engine, loadEngine, realEngine } from "./engine.ts";
 import { describeItem, type History } from "./history.ts";
+import { hunt, runMutations } from "./mutation-run.ts";
+import { MUTATIONS, makeMutant } from "./mutations.ts";
 import { type RunReport, runSeeds, seedRange } from "./run-seeds.ts";
 import { failureOf, shrink } from "./shrink.ts";
 import { drawHistory } from "./swarm.ts";
@@ -44,16 +46,16 @@ export function printHistory(history: History): void {
 }
 
 /** Plays one seed; when it fails, prints the shortest history that does. Returns the exit status. */
-async function replay(seed: number, print: boolean): Promise<number> {
+async function replay(seed: number, print: boolean, engine: Engine): Promise<number> {
   const history = drawHistory(seed);
-  const message = await failureOf(history, realEngine);
+  const message = await failureOf(history, engine);
   if (message === undefined) {
     if (print) printHistory(history);
     console.log(`seed ${seed}: nothing is wrong (${history.items.length} items)`);
     return 0;
   }
   console.log(`seed ${seed} fails: ${message}`);
-  const shrunk = await shrink(history, message, realEngine, { milliseconds: SHRINK_MS, now });
+  const shrunk = await shrink(history, message, engine, { milliseconds: SHRINK_MS, now });
   console.log(
     `\nshortest history that fails (${history.items.length} items before, ${shrunk.played} histories tried):`,
   );
@@ -85,6 +87,14 @@ async function runMany(seeds: Iterable<number>, hours: number | undefined, failu
   return report.failures.length === 0 ? 0 : 1;
 }
 
+/** The real engine, or with `only` the one with the first mutation whose name has that text. */
+async function engineFor(only: string): Promise<Engine> {
+  if (only === "") return realEngine;
+  const mutation = MUTATIONS.find(({ name }) => name.includes(only));
+  if (mutation === undefined) throw new Error(`--only ${only}: there is no such mutation`);
+  return loadEngine(makeMutant(mutation));
+}
+
 function numberOf(name: string, text: string): number {
   const value = Number(text);
   if (text.trim() === "" || !Number.isFinite(value) || value < 0) throw new Error(`--${name} ${text}: not a number`);
@@ -100,9 +110,17 @@ async function main(): Promise<number> {
       hours: { type: "string" },
       failures: { type: "string", default: "10" },
       print: { type: "boolean", default: false },
+      mutations: { type: "boolean", default: false },
+      only: { type: "string", default: "" },
+      jobs: { type: "string", default: "1" },
+      hunt: { type: "string" },
     },
   });
-  if (values.seed !== undefined) return replay(numberOf("seed", values.seed), values.print);
+  if (values.hunt !== undefined) return hunt(numberOf("hunt", values.hunt));
+  if (values.mutations) return runMutations(values.only, numberOf("jobs", values.jobs));
+  if (values.seed !== undefined) {
+    return replay(numberOf("seed", values.seed), values.print, await engineFor(values.only));
+  }
   const failuresMax = numberOf("failures", values.failures);
   if (values.seeds !== undefined) {
     const [first = "", last = first] = values.seeds.split("..");

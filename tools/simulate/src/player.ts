@@ -305,7 +305,8 @@ export class Player {
       return;
     }
     await machine.turns(2);
-    this.#model.flushed(start);
+    // A volume that was in read-only mode before stops without complaint, and saves nothing.
+    if (!this.#volume.readOnly) this.#model.flushed(start);
     if (this.#isFaulty || machine.isScrubbing) return;
     await this.#audit(machine);
   }

@@ -21,6 +21,7 @@ interface Mix {
   requestsMax: number;
   cutOdds: number;
   nextContent: number;
+  isHeavy: boolean;
 }
 
 const WEIGHTS: readonly [Item["kind"], number[]][] = [
@@ -71,6 +72,34 @@ function drawRegions(random: Random, logicalBlocks: number): { start: number; le
   });
 }
 
+/** A volume whose journals go round and round: few small journals, requests of hundreds of blocks. */
+function drawHeavyMix(random: Random): Mix {
+  const slabBits = random.pick([10, 11, 12, 13]);
+  const tiny: TinyOptions = {
+    slabBits,
+    slabs: random.pick([1, 2, 3]),
+    recoveryJournalBlocks: random.pick([16, 16, 32]),
+    slabJournalBlocks: random.pick([4, 4, 5, 6, 8]),
+    logicalBlocks: random.pick([2_000, 60_000]),
+  };
+  const deck: Item["kind"][] = ["write", "write", "zero", "discard", "read", "turns", "settle", "flush"];
+  return {
+    random,
+    tiny,
+    regions: Array.from({ length: random.pick([1, 3, 8]) }, () => {
+      return { start: random.below(tiny.logicalBlocks - 600), length: random.pick([100, 300, 600]) };
+    }),
+    deck: deck.slice(0, random.pick([2, 3, 4, deck.length])),
+    blocksMax: random.pick([100, 300]),
+    contents: random.pick([20, 0]),
+    fuaOdds: random.pick([0, 0.3]),
+    requestsMax: random.pick([20, 100, 400]),
+    cutOdds: random.pick([0, 0.3]),
+    nextContent: 0,
+    isHeavy: true,
+  };
+}
+
 function drawMix(random: Random, tiny: TinyOptions, canBePartial: boolean): Mix {
   return {
     random,
@@ -83,16 +112,18 @@ function drawMix(random: Random, tiny: TinyOptions, canBePartial: boolean): Mix 
     requestsMax: random.pick([3, 20, 100, 400]),
     cutOdds: random.pick([0, 0.3, 0.7]),
     nextContent: 0,
+    isHeavy: false,
   };
 }
 
 /** The history of `seed`. */
 export function drawHistory(seed: number): History {
   const random = new Random(seed * 2 + 1);
-  const tiny = drawTiny(random);
-  const logicalBlockSize = random.chance(0.25) ? 512 : 4096;
+  const isHeavy = random.chance(0.12);
+  const logicalBlockSize = !isHeavy && random.chance(0.25) ? 512 : 4096;
+  const mix = isHeavy ? drawHeavyMix(random) : drawMix(random, drawTiny(random), logicalBlockSize === 512);
+  const { tiny } = mix;
   const dataVios = random.pick([8, 20, 60, 200, 500, ...(tiny.recoveryJournalBlocks >= 64 ? [2048] : [])]);
-  const mix = drawMix(random, tiny, logicalBlockSize === 512);
   const age = Math.floor(((tiny.recoveryJournalBlocks - Math.min(tiny.recoveryJournalBlocks / 4, 11)) / 2 / 311) * 434);
   const history: Omit<History, "items"> = {
     seed,
@@ -123,9 +154,9 @@ export function drawHistory(seed: number): History {
 function drawItems(mix: Mix): Item[] {
   const { random } = mix;
   const items: Item[] = [];
-  const many = random.chance(0.03);
-  const boots = many ? 20 + random.below(random.chance(0.1) ? 200 : 20) : 1 + random.below(4);
-  const perBoot = many ? random.pick([2, 6]) : random.pick([4, 15, 40, 100]);
+  const many = !mix.isHeavy && random.chance(0.03);
+  const boots = many ? 20 + random.below(random.chance(0.1) ? 200 : 20) : 1 + random.below(mix.isHeavy ? 3 : 4);
+  const perBoot = mix.isHeavy ? random.pick([10, 40]) : many ? random.pick([2, 6]) : random.pick([4, 15, 40, 100]);
   for (let boot = 0; boot < boots; boot++) {
     const count = 1 + random.below(perBoot);
     const armAt = random.chance(0.5) ? random.below(count) : -1;

@@ -26,7 +26,10 @@ const STEPS_PER_TURN = 8192;
 /** Vios that the packer can hold. */
 const PARKED_MAX = PACKER_BINS * COMPRESSED_BLOCK_SLOTS;
 
-export type DataPathOptions = Omit<WritePathOptions, "flusher" | "acknowledge" | "finish" | "probed"> & {
+export type DataPathOptions = Omit<
+  WritePathOptions,
+  "flusher" | "isShortOfVios" | "acknowledge" | "finish" | "probed"
+> & {
   pool: VioPool;
   logicalBlocks: number;
   onNoSpace: () => void;
@@ -62,6 +65,7 @@ export class DataPath {
     this.write = new WritePath({
       ...options,
       flusher: this.flusher,
+      isShortOfVios: () => this.#isShortOfVios,
       acknowledge: this.#acknowledge,
       probed: this.#probed,
       finish: this.#finish,
@@ -87,6 +91,11 @@ export class DataPath {
     );
   }
 
+  /** A pool so small that all of it may be parked in the packer would wait for ever. */
+  get #isShortOfVios(): boolean {
+    return this.#pool.size <= PARKED_MAX && this.#waiting.length + this.#waitingDiscards.length > 0;
+  }
+
   // --- admission
 
   /** Starts `user`; its promise is settled when every block of it is answered. */
@@ -109,8 +118,7 @@ export class DataPath {
     }
     this.#admitting = false;
     if (this.#waiting.length + this.#waitingDiscards.length === 0) return;
-    // A pool so small that all of it may be parked in the packer would wait for ever.
-    if (this.#pool.size <= PARKED_MAX) this.write.packer.flush(this.flusher.generation);
+    if (this.#isShortOfVios) this.write.packer.flush(this.flusher.generation);
     this.#o.journal.hurry();
   }
 

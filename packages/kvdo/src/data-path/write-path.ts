@@ -42,6 +42,8 @@ export interface WritePathOptions {
   index: IndexClient;
   log: (level: "info" | "warning" | "error", text: string) => void;
   flusher: Flusher;
+  /** Requests wait for a vio, and the pool is so small that all of it may be parked in the packer. */
+  isShortOfVios: () => boolean;
   /** Answers the user. */
   acknowledge: VioStep;
   /** The leaf of a probing discard is in memory now. */
@@ -57,6 +59,7 @@ export class WritePath {
   readonly #o: WritePathOptions;
   readonly #toHash: DataVio[] = [];
   #hashScheduled = false;
+  #relieveScheduled = false;
 
   constructor(options: WritePathOptions) {
     this.#o = options;
@@ -209,6 +212,16 @@ export class WritePath {
     if (size === 0) return this.#writePlain(vio);
     vio.compressedSize = size;
     this.packer.add(vio);
+    if (!this.#relieveScheduled && this.#o.isShortOfVios()) {
+      this.#relieveScheduled = true;
+      queueMicrotask(this.#relieve);
+    }
+  };
+
+  /** Nobody else would write out what is parked: whoever could wait for it has no vio. */
+  readonly #relieve = (): void => {
+    this.#relieveScheduled = false;
+    if (this.#o.isShortOfVios()) this.packer.flush(this.#o.flusher.generation);
   };
 
   /** Somebody waits for `vio`: it is not to be parked in the packer. */
