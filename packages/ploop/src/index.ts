@@ -1,3 +1,4 @@
+export { MESSAGE_NAMES, type MessageHost, sendMessage, statusLine } from "./device/messages.ts";
 export { PloopDevice, type PloopOpenOptions, type StackFile } from "./device/ploop-device.ts";
 export type { Errno } from "./errors.ts";
 export { DeviceFile } from "./file/device-file.ts";

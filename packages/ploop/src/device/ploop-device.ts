@@ -52,6 +52,7 @@ export class PloopDevice implements BlockDevice {
   #zeros: Uint8Array | undefined;
   #blockCount: number;
   #active = 0;
+  #operations: Promise<void> = Promise.resolve();
   #onIdle: (() => void)[] = [];
   #suspended: { resumed: Promise<void>; resume: () => void } | undefined;
   #closed: Promise<void> | undefined;
@@ -100,6 +101,16 @@ export class PloopDevice implements BlockDevice {
 
   get isSuspended(): boolean {
     return this.#suspended !== undefined;
+  }
+
+  /** Operations of the administrator follow each other. */
+  serialize<T>(operation: () => Promise<T>): Promise<T> {
+    const result = this.#operations.then(operation);
+    this.#operations = result.then(
+      () => undefined,
+      () => undefined,
+    );
+    return result;
   }
 
   /** Makes the whole image visible, after it has grown. */
@@ -351,6 +362,7 @@ export class PloopDevice implements BlockDevice {
     this.#suspended?.resume();
     this.#suspended = undefined;
     await this.#idle();
+    await this.#operations;
     await this.engine.idle();
     try {
       if (!this.readOnly) await this.#finish();

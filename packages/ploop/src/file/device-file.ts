@@ -61,10 +61,15 @@ export class DeviceFile implements ImageFile {
     if (length > (this.#device.blockCount - 1) * this.#device.blockSize) {
       throw new VdoError("VDO_NO_SPACE", `${this.name}: no space for ${length} bytes`, { blocksFree: 0 });
     }
-    if (length < this.#length) await this.zero(length, this.#length - length);
+    const { blockSize } = this.#device;
+    if (length > this.#length) {
+      // Beyond the end may lie what a crash took out of the file, but not off the device.
+      await zeroBlocks(this.#device, this.#block(this.#length), (length - this.#length) / blockSize);
+      await this.#device.flush();
+    }
     this.#length = length;
     const write = this.#lengthWrites.then(() => {
-      const block = new Uint8Array(this.#device.blockSize);
+      const block = new Uint8Array(blockSize);
       setU64(viewOf(block), 0, length, true);
       return this.#device.write(0, block);
     });

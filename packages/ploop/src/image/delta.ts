@@ -180,6 +180,26 @@ export class Delta {
     }
   }
 
+  /** Zeroes the entries that `drop` names, durably; returns how many there were. */
+  async clearEntries(drop: (cluster: number) => boolean): Promise<number> {
+    let cleared = 0;
+    for (let number = 0; number < this.pageCount; number++) {
+      const page = new Uint8Array(PAGE_BYTES);
+      await this.readPage(number, page);
+      const words = new Uint32Array(page.buffer);
+      const before = cleared;
+      for (let i = number === 0 ? HEADER_WORDS : 0; i < PAGE_WORDS; i++) {
+        const cluster = number * PAGE_WORDS + i - HEADER_WORDS;
+        if (words[i] === 0 || cluster >= this.clusterCount || !drop(cluster)) continue;
+        words[i] = 0;
+        cleared++;
+      }
+      if (cleared > before) await this.file.write(number * PAGE_BYTES, page);
+    }
+    await this.file.flush();
+    return cleared;
+  }
+
   /** The first page with `header` in it, the rest as on disk. */
   async headerPage(header: ImageHeader): Promise<Uint8Array> {
     const page = new Uint8Array(PAGE_BYTES);

@@ -11,7 +11,10 @@ export const MIB = 1024 * KIB;
 export const SMALL = 64;
 
 export function memoryFile(name: string, capacity = 4 * MIB): Promise<DeviceFile> {
-  return DeviceFile.open(name, new MemoryDevice({ blockCount: capacity / 512 + 1, blockSize: 512 }));
+  const device = new MemoryDevice({ blockCount: capacity / 512 + 1, blockSize: 512 });
+  // Like a file, the content outlives what has it open.
+  device.close = async () => undefined;
+  return DeviceFile.open(name, device);
 }
 
 /** A new image of small clusters in memory; 1 MiB, version 2. */
