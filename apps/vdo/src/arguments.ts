@@ -1,5 +1,5 @@
 /** Parsed options as the manager takes them. */
-import type { GivenSettings, Selection } from "@vdo/manager";
+import type { CreateOptions, GivenSettings, Selection } from "@vdo/manager";
 
 /** Parsed options by name, without their dashes. */
 export type Arguments = Readonly<Record<string, unknown>>;
@@ -35,4 +35,14 @@ export function settingsOf(args: Arguments): GivenSettings {
     physicalThreads: args["vdoPhysicalThreads"],
   };
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined && value !== null));
+}
+
+export function createOptions(args: Arguments): CreateOptions {
+  return {
+    name: String(args["name"]),
+    device: String(args["device"]),
+    settings: settingsOf(args),
+    force: args["force"] === true,
+    physicalSize: (args["vdoPhysicalSize"] ?? undefined) as number | undefined,
+  };
 }

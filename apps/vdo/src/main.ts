@@ -10,7 +10,11 @@ const { version } = JSON.parse(readFileSync(new URL("../package.json", import.me
 };
 process.exitCode = await runVdo({
   words: process.argv.slice(2),
-  streams: { out: (text) => process.stdout.write(text), err: (text) => process.stderr.write(text) },
+  streams: {
+    out: (text) => process.stdout.write(text),
+    err: (text) => process.stderr.write(text),
+    isTerminal: process.stderr.isTTY === true,
+  },
   environment: commandEnvironment(version, process.argv[1] as string),
 });
 setTimeout(() => process.exit(), LINGER_MILLISECONDS).unref();

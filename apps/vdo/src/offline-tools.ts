@@ -5,11 +5,11 @@ import * as options from "./options.ts";
 import type { Streams } from "./parser.ts";
 import type { Subcommand } from "./subcommands.ts";
 
-function storage(args: Arguments): StorageChoice {
+export function storage(args: Arguments): StorageChoice {
   return typeof args["device"] === "string" ? { device: args["device"] } : { name: String(args["name"]) };
 }
 
-function lines({ out, err }: Streams): ToolOutput {
+export function lines({ out, err }: Streams): ToolOutput {
   return { out: (line) => out(`${line}\n`), err: (line) => err(`${line}\n`) };
 }
 

@@ -5,8 +5,10 @@ import {
   absolutePath,
   blockMapCacheSize,
   ENABLED_CHOICES,
+  IMAGE_FORMATS,
   indexMemory,
   integer,
+  isNbdUri,
   LOG_LEVELS,
   logicalSize,
   maxDiscardSize,
@@ -250,6 +252,32 @@ export const CREATE: readonly OptionSpec[] = [
   ...byFlag([...VOLUME, ...SIZES, ...INDEX, FORCE_CREATE, PHYSICAL_SIZE]),
 ];
 export const IMPORT: readonly OptionSpec[] = [DEVICE, ...byFlag(VOLUME)];
+
+export const EXPORT: readonly OptionSpec[] = [
+  { flags: ["--force"], help: "Replaces an output file that exists." },
+  { flags: ["--format"], choices: IMAGE_FORMATS, help: "The form of the image: raw, the default, sparse; or qcow2." },
+  {
+    flags: ["--output"],
+    metavar: "<file>",
+    check: outputFile,
+    required: true,
+    help: "The image that is made.",
+  },
+];
+
+const copySource: ValueCheck<string> = (text) => (isNbdUri(text) ? text : absolutePath(text));
+
+export const COPY: readonly OptionSpec[] = [
+  {
+    flags: ["--from"],
+    metavar: "<source>",
+    check: copySource,
+    required: true,
+    help: "What is copied: absolute path of a regular file or block device, or an NBD URI. It is only read.",
+  },
+  ...CREATE,
+  enabled("--verify", "enabled", "Whether the volume is read back and compared with the source."),
+];
 
 export const START: readonly OptionSpec[] = [
   ATTACH,

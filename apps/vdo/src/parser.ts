@@ -12,6 +12,8 @@ import { Action, ArgumentParser, type ArgumentParserOptions, ArgumentTypeError, 
 export interface Streams {
   out(text: string): void;
   err(text: string): void;
+  /** Standard error is a terminal, on which a line of progress may be kept. */
+  isTerminal?: boolean;
 }
 
 /** Thrown to end parsing; `status` is the exit status. */

@@ -46,7 +46,9 @@ async function disk(name = "disk"): Promise<string> {
 const COMPLETE: Readonly<Record<string, string[]>> = {
   changeWritePolicy: ["--name=v0", "--writePolicy=sync"],
   convert: ["--name=v0", "--force"],
+  copy: ["--name=v0", "--device=/nowhere/disk", "--from=/nowhere/source"],
   create: ["--name=v0", "--device=/nowhere/disk"],
+  export: ["--name=v0", "--output=/nowhere/image"],
   growLogical: ["--name=v0", "--vdoLogicalSize=1T"],
   import: ["--name=v0", "--device=/nowhere/disk"],
   list: ["--all"],

@@ -1,6 +1,6 @@
 /** The subcommands: what each selects, its options, and what it does with a manager. */
 import type { CommandLog, CreateOptions, Manager } from "@vdo/manager";
-import { type Arguments, selection, settingsOf } from "./arguments.ts";
+import { type Arguments, createOptions, selection } from "./arguments.ts";
 import {
   ACTIVATE,
   CHANGE_WRITE_POLICY,
@@ -13,6 +13,7 @@ import {
 import { AUDIT, FORCE_REBUILD, SET_READ_ONLY } from "./offline-tools.ts";
 import * as options from "./options.ts";
 import type { Streams } from "./parser.ts";
+import { COPY, EXPORT } from "./rescue-commands.ts";
 
 /** What a subcommand works with. */
 export interface Session {
@@ -33,16 +34,6 @@ export interface Subcommand {
   atLeastOne?: readonly options.OptionSpec[];
   /** Resolves with the exit status; nothing means 0. */
   run(session: Session, args: Arguments): Promise<number | undefined>;
-}
-
-function createOptions(args: Arguments): CreateOptions {
-  return {
-    name: String(args["name"]),
-    device: String(args["device"]),
-    settings: settingsOf(args),
-    force: args["force"] === true,
-    physicalSize: (args["vdoPhysicalSize"] ?? undefined) as number | undefined,
-  };
 }
 
 async function runStart(session: Session, args: Arguments): Promise<number | undefined> {
@@ -66,6 +57,7 @@ export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
   audit: AUDIT,
   changeWritePolicy: CHANGE_WRITE_POLICY,
   convert: CONVERT,
+  copy: COPY,
   create: {
     help: "Creates a VDO volume on a block device or a file, and starts it.",
     selects: "name",
@@ -97,6 +89,7 @@ export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
     options: [],
     run: ({ manager }, args) => nothing(manager.setDeduplication(selection(args), true)),
   },
+  export: EXPORT,
   forceRebuild: FORCE_REBUILD,
   growLogical: GROW_LOGICAL,
   growPhysical: GROW_PHYSICAL,

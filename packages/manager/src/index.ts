@@ -1,6 +1,8 @@
 export { type Attachment, nbdUri } from "./attach/attachment.ts";
 export type { Selection } from "./commands/context.ts";
+export type { CopyOptions } from "./commands/copy.ts";
 export type { CreateOptions, GivenSettings } from "./commands/create.ts";
+export { type ExportVolumeOptions, IMAGE_FORMATS, type ImageFormat } from "./commands/export.ts";
 export type { GrowLogicalOptions, GrowPhysicalOptions } from "./commands/grow.ts";
 export type { ImportOptions } from "./commands/import.ts";
 export type { ToolOutput } from "./commands/offline.ts";
@@ -37,6 +39,7 @@ export { Paths, type VolumePaths } from "./host/paths.ts";
 export { type ProgramResult, type Programs, systemPrograms } from "./host/programs.ts";
 export { kvdoEngine } from "./kvdo-engine.ts";
 export { Manager, type ManagerOptions, type StorageChoice } from "./manager.ts";
+export { isNbdUri } from "./rescue/open-source.ts";
 export { parseSize, renderSize, type SizeStyle } from "./size.ts";
 export { humanSize } from "./stats/human-size.ts";
 export { type SizeForm, type TableRow, tableHeader, tableLine, tableLines } from "./stats/table.ts";

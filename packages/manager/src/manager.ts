@@ -3,7 +3,9 @@
  * configuration file, the runtime folder and the daemons.
  */
 import { type CommandContext, type Selection, selectedNames } from "./commands/context.ts";
+import { type CopyOptions, checkCopy, fillVolume } from "./commands/copy.ts";
 import { type CreateOptions, create, type GivenSettings } from "./commands/create.ts";
+import { type ExportVolumeOptions, exportVolume } from "./commands/export.ts";
 import { type GrowLogicalOptions, type GrowPhysicalOptions, growLogical, growPhysical } from "./commands/grow.ts";
 import { type ImportOptions, importVolume } from "./commands/import.ts";
 import { finishInterrupted } from "./commands/interrupted.ts";
@@ -20,6 +22,7 @@ import type { CommandLog } from "./host/command-log.ts";
 import type { Environment } from "./host/environment.ts";
 import { acquireLock } from "./host/lock.ts";
 import { Paths } from "./host/paths.ts";
+import { openSource } from "./rescue/open-source.ts";
 import type { WritePolicy } from "./values.ts";
 
 /** How long a command waits for another one that holds the configuration, in milliseconds. */
@@ -142,6 +145,26 @@ export class Manager {
   /** Puts a stopped volume into read-only mode; resolves with the status of vdoreadonly. */
   async setReadOnly(storage: StorageChoice, options: { output: ToolOutput }): Promise<number> {
     return markReadOnly(this.#context, { device: await this.#device(storage), ...options });
+  }
+
+  /**
+   * Makes a new volume with the content of another disk. Throws `VDO_USER` for a source that cannot be read or is larger than
+   * the volume, before anything is written.
+   */
+  async copy(options: CopyOptions): Promise<void> {
+    await this.#read();
+    const source = await openSource(options.from, "copy");
+    try {
+      await this.create(await checkCopy(options, source));
+      await fillVolume(this.#context, options, source);
+    } finally {
+      await source.close();
+    }
+  }
+
+  /** Writes what a stopped volume holds to an image; resolves with 1 when parts could not be read, else 0. */
+  async exportVolume(storage: StorageChoice, options: ExportVolumeOptions): Promise<number> {
+    return exportVolume(this.#context, await this.#device(storage), options);
   }
 
   async #device(storage: StorageChoice): Promise<string> {

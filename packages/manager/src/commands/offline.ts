@@ -159,7 +159,7 @@ async function withStopped(
 }
 
 /** Name of the volume that runs on the storage, if one does. */
-async function runningOn({ paths }: CommandContext, { path }: StorageInfo): Promise<string | undefined> {
+export async function runningOn({ paths }: CommandContext, { path }: StorageInfo): Promise<string | undefined> {
   for (const name of await runningVolumes(paths)) {
     if ((await readState(paths.volume(name).stateFile))?.device === path) return name;
   }
