@@ -94,12 +94,16 @@ export class Rebuild {
     if (this.report.samples.length < SAMPLES_MAX) this.report.samples.push(text);
   }
 
-  /** A page with the journal's changes; empty when it cannot be read or is another page. */
+  /**
+   * A page with the journal's changes. One that cannot be read or is another page is made empty, on storage too: what it maps
+   * is not counted, so nobody may ever find it there again.
+   */
   async #read(pbn: number): Promise<{ page: Uint8Array; changed: boolean }> {
     const { io, nonce, changes } = this.#o;
     const page = new Uint8Array(BLOCK_SIZE);
     const view = new DataView(page.buffer);
     let isEmpty = false;
+    const lostBefore = this.report.lostPages;
     try {
       await io.readMeta(IO_META, pbn, page);
       const verdict = judgeBlockMapPage(view, nonce, pbn);
@@ -111,7 +115,7 @@ export class Rebuild {
     }
     if (isEmpty) formatBlockMapPage(page, view, nonce, pbn);
     const made = changes.apply(pbn, (slot, newPbn, newState) => writeMapping(page, mappingAt(slot), newPbn, newState));
-    return { page, changed: made > 0 };
+    return { page, changed: made > 0 || this.report.lostPages > lostBefore };
   }
 
   #lostPage(pbn: number, why: string): void {
