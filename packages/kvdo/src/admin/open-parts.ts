@@ -273,15 +273,16 @@ async function loadForReading({ depot, keeper, notifier, wasNew }: OpenParts): P
 async function loadParts(parts: OpenParts, context: RecoveryContext): Promise<void> {
   const { depot, keeper, notifier, usage, wasNew } = parts;
   const wasRecovering = keeper.state === VOLUME_STATE.recovering;
-  await depot.loadSummary({ isNew: wasNew, oldZones: keeper.value.slabDepot.zoneCount });
-  await depot.loadJournals();
-  await depot.summary.writeAllCopies();
-  await keeper.save(VOLUME_STATE.dirty, usage());
-  if (wasRecovering) return scrub(parts, context);
   try {
-    await depot.loadCounts({ save: true });
+    await depot.loadSummary({ isNew: wasNew, oldZones: keeper.value.slabDepot.zoneCount });
+    await depot.loadJournals();
+    await depot.summary.writeAllCopies();
+    await keeper.save(VOLUME_STATE.dirty, usage());
+    if (!wasRecovering) await depot.loadCounts({ save: true });
   } catch (error) {
     // The volume comes up readable, and stays so: its counts are not known.
     notifier.enter(error);
+    return;
   }
+  if (wasRecovering) await scrub(parts, context);
 }

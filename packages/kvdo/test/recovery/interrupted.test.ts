@@ -221,6 +221,7 @@ describe("torn reference counts", () => {
     expect(summaryOf(await recovered(image))).toEqual(reference);
     const volume = await VdoVolume.open(image, OPTIONS);
     await volume.discard(0, TINY.logicalBlocks);
+    await volume.flush();
     expect(volume.statistics()).toMatchObject({ dataBlocksUsed: 0, logicalBlocksUsed: 0, mode: "normal" });
     await volume.close();
     expect((await audit(image)).problems).toEqual([]);
