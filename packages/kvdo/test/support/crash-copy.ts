@@ -46,7 +46,7 @@ export class CuttingDevice implements BlockDevice {
     return this.taken.length >= this.#limit;
   }
 
-  #check(operation: string, block: number): void {
+  #check(operation: "write" | "flush", block: number): void {
     if (this.isCut) throw new VdoError("VDO_IO", "the power is off", { operation, block });
   }
 
