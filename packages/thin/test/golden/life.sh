@@ -17,7 +17,8 @@ dmsetup suspend t0; pool "create_snap 3 0"; pool "create_snap 4 0"; pool "create
 for i in 2 3 4 5; do thin $i; put $i $((20 + i)) 1; done
 pool "create_thin 10"
 thin 10
-put 10 0 1100
+# In pieces that take less than a second each: the kernel commits by itself a second after the last commit.
+for i in $(seq 0 43); do put 10 $((i * 25)) 25; done
 dmsetup suspend t10; pool "create_snap 11 10"; dmsetup resume t10
 pool "set_transaction_id 0 7"
 pool "reserve_metadata_snap"
