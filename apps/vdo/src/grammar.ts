@@ -45,7 +45,11 @@ export function parseCommandLine(words: readonly string[], streams: Streams): Pa
   return { subcommand, args };
 }
 
-function subcommandParser(name: string, { help, selects, options }: Subcommand, streams: Streams): CommandParser {
+function subcommandParser(
+  name: string,
+  { help, selects, options, operands = [] }: Subcommand,
+  streams: Streams,
+): CommandParser {
   const parser = new CommandParser(streams, { prog: `vdo ${name}`, description: help });
   if (selects === "one" || selects === "optional") {
     const group = parser.add_mutually_exclusive_group({ required: selects === "one" });
@@ -56,6 +60,9 @@ function subcommandParser(name: string, { help, selects, options }: Subcommand, 
   } else if (selects === "name") addOption(parser, { ...NAME, required: true });
   else if (selects === "all") addOption(parser, ALL);
   for (const spec of [...options, ...COMMON]) addOption(parser, spec);
+  for (const { name: operand, metavar, count, help: text } of operands) {
+    parser.add_argument(operand, { metavar, help: text, ...(count === 1 ? {} : { nargs: count }) });
+  }
   return parser;
 }
 

@@ -21,6 +21,15 @@ import {
   WRITE_POLICIES,
 } from "@vdo/manager";
 
+/** Words of a command line that belong to no option. */
+export interface OperandSpec {
+  name: string;
+  metavar: string;
+  /** One or more, exactly one, or at most one. */
+  count: "+" | 1 | "?";
+  help: string;
+}
+
 export interface OptionSpec {
   flags: readonly [string, ...string[]];
   /** Absent for a switch. */
@@ -263,6 +272,13 @@ export const EXPORT: readonly OptionSpec[] = [
     required: true,
     help: "The image that is made.",
   },
+];
+
+export const ESTIMATE: readonly OptionSpec[] = [
+  enabled("--compression", "enabled", "Whether the volume would compress."),
+  enabled("--deduplication", "enabled", "Whether the volume would deduplicate."),
+  ...INDEX,
+  { flags: ["--json"], help: "Prints the result as JSON." },
 ];
 
 const copySource: ValueCheck<string> = (text) => (isNbdUri(text) ? text : absolutePath(text));

@@ -1,5 +1,5 @@
-/** Subcommands that carry whole volumes: out of damage, and in from elsewhere. */
-import type { ImageFormat } from "@vdo/manager";
+/** Subcommands about whole disks: out of damage, in from elsewhere, and what a volume would save on them. */
+import { estimateLines, type ImageFormat } from "@vdo/manager";
 import { createOptions } from "./arguments.ts";
 import { lines, storage } from "./offline-tools.ts";
 import * as options from "./options.ts";
@@ -43,5 +43,31 @@ export const COPY: Subcommand = {
       progress.end();
     }
     return undefined;
+  },
+};
+
+export const ESTIMATE: Subcommand = {
+  help: "Tells what a volume would save on files, folders and devices, which are only read.",
+  selects: "nothing",
+  options: options.ESTIMATE,
+  operands: [{ name: "paths", metavar: "PATH", count: "+", help: "A file, a folder or a block device." }],
+  run: async ({ manager, streams }, args) => {
+    const progress = new ProgressLine(streams);
+    try {
+      const report = await manager.estimate({
+        paths: args["paths"] as string[],
+        indexMemory: (args["indexMem"] ?? 0.25) as number,
+        indexSparse: args["sparseIndex"] === "enabled",
+        compression: args["compression"] !== "disabled",
+        deduplication: args["deduplication"] !== "disabled",
+        onProgress: (done, total) => progress.show("read", done, total),
+      });
+      progress.end();
+      const text = args["json"] === true ? JSON.stringify(report, null, 2) : estimateLines(report).join("\n");
+      streams.out(`${text}\n`);
+      return report.unreadableFiles === 0 ? 0 : 1;
+    } finally {
+      progress.end();
+    }
   },
 };

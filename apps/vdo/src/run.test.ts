@@ -48,6 +48,7 @@ const COMPLETE: Readonly<Record<string, string[]>> = {
   convert: ["--name=v0", "--force"],
   copy: ["--name=v0", "--device=/nowhere/disk", "--from=/nowhere/source"],
   create: ["--name=v0", "--device=/nowhere/disk"],
+  estimate: ["/nowhere/file"],
   export: ["--name=v0", "--output=/nowhere/image"],
   growLogical: ["--name=v0", "--vdoLogicalSize=1T"],
   import: ["--name=v0", "--device=/nowhere/disk"],
@@ -61,6 +62,9 @@ const complete = (name: string): string[] => COMPLETE[name] ?? ["--name=v0"];
 /** What a subcommand needs besides the choice of volumes. */
 const own = (name: string): string[] => complete(name).filter((word) => word !== "--name=v0");
 const NAMES = Object.keys(SUBCOMMANDS);
+/** Subcommands that need no configuration. */
+const UNCONFIGURED = ["version", "estimate"];
+const CONFIGURED = NAMES.filter((name) => !UNCONFIGURED.includes(name));
 const READING = ["list", "printConfigFile", "status"];
 
 describe("every subcommand", () => {
@@ -76,7 +80,8 @@ describe("every subcommand", () => {
   });
 
   test.each(NAMES)("%s refuses an unknown option and an extra word", async (name) => {
-    for (const word of ["--bogus", "extra"]) {
+    const takesWords = SUBCOMMANDS[name]?.operands !== undefined;
+    for (const word of takesWords ? ["--bogus"] : ["--bogus", "extra"]) {
       const outcome = await vdo(name, ...complete(name), word);
       expect(outcome.status).toBe(2);
       expect(outcome.out).toBe("");
@@ -91,7 +96,7 @@ describe("every subcommand", () => {
     expect(lastLine(outcome)).toBe(`vdo ${name}: error: argument -f/--confFile: ${machine.folder} is a directory`);
   });
 
-  test.each(NAMES.filter((name) => name !== "version"))("%s reports a corrupt configuration file", async (name) => {
+  test.each(CONFIGURED)("%s reports a corrupt configuration file", async (name) => {
     const file = join(machine.folder, "corrupt.yml");
     await writeFile(file, "config: !Configuration\n  vdos: [\n");
     const outcome = await vdo(name, ...complete(name), `--confFile=${file}`);
@@ -99,7 +104,7 @@ describe("every subcommand", () => {
     expect(lastLine(outcome)).toMatch(/^vdo: ERROR - Not a valid configuration file \(/);
   });
 
-  test.each(NAMES.filter((name) => name !== "version"))("%s reports a configuration it cannot read", async (name) => {
+  test.each(CONFIGURED)("%s reports a configuration it cannot read", async (name) => {
     const file = join(machine.folder, "a-file");
     await writeFile(file, "");
     const outcome = await vdo(name, ...complete(name), `--confFile=${file}/vdoconf.yml`);

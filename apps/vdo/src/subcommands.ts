@@ -13,7 +13,7 @@ import {
 import { AUDIT, FORCE_REBUILD, SET_READ_ONLY } from "./offline-tools.ts";
 import * as options from "./options.ts";
 import type { Streams } from "./parser.ts";
-import { COPY, EXPORT } from "./rescue-commands.ts";
+import { COPY, ESTIMATE, EXPORT } from "./rescue-commands.ts";
 
 /** What a subcommand works with. */
 export interface Session {
@@ -30,6 +30,7 @@ export interface Subcommand {
   /** Exactly one of --all and --name; at most one; --name; --all as an option; one of --device and --name; nothing. */
   selects: "one" | "optional" | "name" | "all" | "storage" | "nothing";
   options: readonly options.OptionSpec[];
+  operands?: readonly options.OperandSpec[];
   /** Some option must be given; these are named when none is. */
   atLeastOne?: readonly options.OptionSpec[];
   /** Resolves with the exit status; nothing means 0. */
@@ -89,6 +90,7 @@ export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
     options: [],
     run: ({ manager }, args) => nothing(manager.setDeduplication(selection(args), true)),
   },
+  estimate: ESTIMATE,
   export: EXPORT,
   forceRebuild: FORCE_REBUILD,
   growLogical: GROW_LOGICAL,

@@ -2,6 +2,7 @@ export { type Attachment, nbdUri } from "./attach/attachment.ts";
 export type { Selection } from "./commands/context.ts";
 export type { CopyOptions } from "./commands/copy.ts";
 export type { CreateOptions, GivenSettings } from "./commands/create.ts";
+export { type EstimateOptions, type EstimateReport, estimateLines } from "./commands/estimate.ts";
 export { type ExportVolumeOptions, IMAGE_FORMATS, type ImageFormat } from "./commands/export.ts";
 export type { GrowLogicalOptions, GrowPhysicalOptions } from "./commands/grow.ts";
 export type { ImportOptions } from "./commands/import.ts";

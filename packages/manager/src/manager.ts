@@ -5,6 +5,7 @@
 import { type CommandContext, type Selection, selectedNames } from "./commands/context.ts";
 import { type CopyOptions, checkCopy, fillVolume } from "./commands/copy.ts";
 import { type CreateOptions, create, type GivenSettings } from "./commands/create.ts";
+import { type EstimateOptions, type EstimateReport, estimate } from "./commands/estimate.ts";
 import { type ExportVolumeOptions, exportVolume } from "./commands/export.ts";
 import { type GrowLogicalOptions, type GrowPhysicalOptions, growLogical, growPhysical } from "./commands/grow.ts";
 import { type ImportOptions, importVolume } from "./commands/import.ts";
@@ -160,6 +161,11 @@ export class Manager {
     } finally {
       await source.close();
     }
+  }
+
+  /** What a volume would save on files, folders and devices. */
+  estimate(options: EstimateOptions): Promise<EstimateReport> {
+    return estimate(this.#context, options);
   }
 
   /** Writes what a stopped volume holds to an image; resolves with 1 when parts could not be read, else 0. */

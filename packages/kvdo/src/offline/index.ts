@@ -1,0 +1,1 @@
+export { type EstimatorOptions, type SavingsEstimate, SavingsEstimator } from "./savings-estimator.ts";
