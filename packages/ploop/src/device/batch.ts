@@ -18,6 +18,8 @@ export interface Change {
   /** Of a write. */
   source?: Uint8Array;
   level?: number;
+  /** Zeros take a cluster, too: there may be other data below. */
+  keepZeros?: boolean;
   resolve: () => void;
   reject: (error: unknown) => void;
 }
@@ -103,7 +105,7 @@ export class Batch {
       inPlace.push(engine.writeTop(offset, change.source as Uint8Array).then(change.resolve, change.reject));
       return;
     }
-    if (place === NO_PLACE && isZero(change.source as Uint8Array)) {
+    if (place === NO_PLACE && change.keepZeros !== true && isZero(change.source as Uint8Array)) {
       change.resolve();
       return;
     }
