@@ -2,7 +2,6 @@
  * The kernel's volumes after a power cut: we recover them, and the kernel finds nothing wrong with what we made of them. On
  * copies of the same images the kernel recovers too: the same block map and the same reference counts, block for block.
  */
-import { copyFileSync } from "node:fs";
 import { describeWithKernel, type GuestResult, runGuest } from "@vdo/oracle";
 import { afterAll, describe, expect, test } from "vitest";
 import { sumLines } from "./support/area.ts";
@@ -71,7 +70,7 @@ const durableScript = ({ name, isFull }: Case): string =>
        blkdiscard -o $((100000 * 4096)) -l $((64 * 4096)) /dev/mapper/${name}; sync /dev/mapper/${name}`
     : `copy_blocks /dev/vdf 0 /dev/mapper/${name} 0 2048
        copy_blocks /dev/vdf 0 /dev/mapper/${name} 500000 1024
-       i=0; while [ $i -lt 40 ]; do copy_blocks /dev/vdf $i /dev/mapper/${name} $((1000000 + i * 812)) 1; i=$((i + 1)); done
+       i=0; while [ $i -lt 12 ]; do copy_blocks /dev/vdf $i /dev/mapper/${name} $((1000000 + i * 812)) 1; i=$((i + 1)); done
        discard_blocks /dev/mapper/${name} 500000 100; sync /dev/mapper/${name}`;
 
 const flightScript = ({ name, isFull }: Case): string => {
@@ -98,7 +97,7 @@ function versionsOf({ isFull }: Case): Versions {
   versions.durable(0, part(0, 2048));
   versions.durable(500_000, part(0, 1024));
   versions.zeros({ start: 500_000, count: 100 });
-  for (let i = 0; i < 40; i++) versions.durable(1_000_000 + i * 812, part(i, 1));
+  for (let i = 0; i < 12; i++) versions.durable(1_000_000 + i * 812, part(i, 1));
   versions.maybe(0, part(2048, 1024));
   versions.maybe(700_000, part(1000, 2048));
   versions.maybe(1_000_000, part(3000, 1000));
@@ -143,7 +142,7 @@ describeWithKernel(
     const images = CASES.map(({ name, slabs }) =>
       workplace.image(`${name}.img`, (FIXED_BLOCKS + slabs * SLAB_BLOCKS) * BLOCK),
     );
-    const copies = CASES.map(({ name }) => workplace.image(`${name}.copy.img`, 0));
+    const copies: string[] = [];
     const data = { path: workplace.dataImage("data.img", DATA), readOnly: true };
     /** What we read after our recovery, by the lines of {@link sums}. */
     const ourSums: string[] = [];
@@ -165,7 +164,7 @@ describeWithKernel(
       expect(guest.exitCode).toBe(null);
       for (const [i, image] of images.entries()) {
         expect((await metadataOf(image)).state, guest.output).toBe("DIRTY");
-        copyFileSync(image, copies[i] as string);
+        copies.push(workplace.copy(`${CASES[i]?.name}.copy.img`, image));
       }
     });
 

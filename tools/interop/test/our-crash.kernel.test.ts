@@ -4,7 +4,6 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { copyFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -118,11 +117,7 @@ describeWithKernel(
     test("are recovered by the kernel as by us", async () => {
       const crashed = [await killServer(workplace)];
       for (const seed of [1, 2, 3]) crashed.push(await cutStorage(workplace, seed));
-      const copies = crashed.map(({ name, path }) => {
-        const copy = workplace.image(`${name}.copy.img`, 0);
-        copyFileSync(path, copy);
-        return copy;
-      });
+      const copies = crashed.map(({ name, path }) => workplace.copy(`${name}.copy.img`, path));
       const device = (i: number): string => `/dev/vd${"abcd"[i]}`;
       const dump = (name: string, { start, count }: typeof NEAR, file: string): string =>
         `dd if=/dev/mapper/${name} of=${file} bs=64k skip=$((${start} * 4096)) count=$((${count} * 4096)) iflag=direct,skip_bytes,count_bytes 2> /dev/null`;

@@ -1,4 +1,5 @@
 /** A folder for the images of one test file. */
+import { execFileSync } from "node:child_process";
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,6 +15,13 @@ export class Workplace {
     const file = openSync(path, "w");
     ftruncateSync(file, bytes);
     closeSync(file);
+    return path;
+  }
+
+  /** A copy of the image `source`, as sparse as it. */
+  copy(name: string, source: string): string {
+    const path = join(this.#folder, name);
+    execFileSync("cp", ["--sparse=always", source, path]);
     return path;
   }
 
