@@ -85,13 +85,13 @@ test("both maps grow, and everything is found again", async () => {
     expect(yield* map.allocate()).toBe(undefined);
     yield* map.extend(50_000);
   });
-  await first.commit((block) => block.bytes.set(map.rootRecord(), 1024));
+  await first.commit((block) => block.bytes.set(map.rootRecord(), 192));
   expect(map.blockCount).toBe(50_100);
   await first.close();
 
   const store = await Store.open({ device: whole, superblock: TOY });
   expect(store.blockCount).toBe(300);
-  const reopened = DiskSpaceMap.open(store, store.superblock.bytes.subarray(1024, 1152), { name: "data space map" });
+  const reopened = DiskSpaceMap.open(store, store.superblock.bytes.subarray(192, 320), { name: "data space map" });
   await store.write(() => store.grow(40_000));
   await store.write(function* () {
     expect(yield* reopened.allocate()).toBe(100);
@@ -99,7 +99,7 @@ test("both maps grow, and everything is found again", async () => {
     yield* reopened.increment(0, 10);
     yield* reopened.increment(0, 10);
   });
-  await store.commit((block) => block.bytes.set(reopened.rootRecord(), 1024));
+  await store.commit((block) => block.bytes.set(reopened.rootRecord(), 192));
   expect(store.blockCount).toBe(40_000);
   expect(reopened.allocatedCount).toBe(20_000);
   const counts = await store.read(function* () {

@@ -17,6 +17,7 @@ import {
 } from "../format/node.ts";
 import type { Block } from "../store/block.ts";
 import type { Steps } from "../store/steps.ts";
+import { bulkLoad } from "./bulk-load.ts";
 import { Cursor, leafValueSize } from "./cursor.ts";
 import { dropTree } from "./drop.ts";
 import { insertEntry, newLeaf } from "./insert.ts";
@@ -32,6 +33,7 @@ import {
   TreePath,
   type ValueType,
 } from "./tree-context.ts";
+import { type TreeVisitor, walkTree } from "./walk.ts";
 
 /** Returned by {@link BTree.peek} when a block of the way is not in memory (or needs a closer look). */
 export const NOT_CACHED: unique symbol = Symbol("not cached");
@@ -65,6 +67,11 @@ export class BTree<V> implements TreeContext<V> {
   /** Root of a new empty tree. */
   *empty(): Steps<number> {
     return yield* newLeaf(this.store, leafValueSize(this, 0));
+  }
+
+  /** Root of a new single-level tree of entries whose keys rise: several times faster than inserting them. */
+  *load(entries: Iterable<readonly [number, V]>): Steps<number> {
+    return yield* bulkLoad(this.#lastLevel(), entries);
   }
 
   /** The value, or undefined. */
@@ -210,6 +217,14 @@ export class BTree<V> implements TreeContext<V> {
   /** One holder less; what nobody else holds is freed. */
   *drop(root: number): Steps<void> {
     yield* dropTree(this, root);
+  }
+
+  /**
+   * Walks the whole of a single-level tree (the upper levels of others are walked as trees of addresses), checking it:
+   * order, ranges, depth. Damage goes to the visitor, with the keys that are lost, or is thrown.
+   */
+  *walk(root: number, visitor: TreeVisitor): Steps<void> {
+    yield* walkTree(this.#lastLevel(), root, visitor);
   }
 
   #lastLevel(): TreeContext<V> {

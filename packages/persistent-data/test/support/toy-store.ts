@@ -6,8 +6,8 @@ import { type Block, type BlockKind, NODE_KIND, type Steps, Store, type Superblo
 
 const TOY_KIND: BlockKind = { name: "toy superblock", salt: 4711, addressOffset: 8 };
 export const TOY: SuperblockFormat = { kind: TOY_KIND, spaceMapRootOffset: 64 };
-/** Where toy superblocks keep roots: numbers from here on. */
-const ROOTS_AT = 512;
+/** Where toy superblocks keep roots. All that changes is in the first 512 bytes, the only part that is sure to be written whole. */
+const ROOTS_AT = 320;
 
 export function putRoots(block: Block, roots: readonly number[]): void {
   roots.forEach((root, i) => {
