@@ -172,7 +172,7 @@ describe.each([...LEAF_ROWS, ...INTERIOR_ROWS, ...PAGE_ROWS])(
         expect(Buffer.compare(block, content(lbn)), `logical block ${lbn}`).toBe(0);
       }
       await volume.discard(0, TINY.logicalBlocks);
-    await volume.flush();
+      await volume.flush();
       expect(volume.statistics()).toMatchObject({ dataBlocksUsed: 0, logicalBlocksUsed: 0, mode: "normal" });
       await volume.close();
       expect((await audit(device)).problems).toEqual([]);
