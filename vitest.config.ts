@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 const conditions = ["@vdo/source", "module", "node", "import", "default"];
 const exclude = ["**/node_modules/**", "**/dist/**"];
 
-/** Test kinds: `unit` is fast and needs nothing; `interop` and `kernel` need system packages (see tools/oracle). */
+/** Test kinds: `unit` is fast and needs nothing; `sim` takes minutes; `interop` and `kernel` need system packages (see tools/oracle). */
 export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions, externalConditions: conditions } },
@@ -16,6 +16,16 @@ export default defineConfig({
           include: ["{packages,apps,tools}/*/{src,test,examples}/**/*.test.ts"],
           exclude: [...exclude, "**/*.interop.test.ts", "**/*.kernel.test.ts", "**/*.sim.test.ts"],
           testTimeout: 60_000,
+          maxWorkers: 2,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "sim",
+          include: ["{packages,apps,tools}/*/{src,test}/**/*.sim.test.ts"],
+          exclude,
+          testTimeout: 300_000,
           maxWorkers: 2,
         },
       },

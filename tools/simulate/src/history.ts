@@ -26,6 +26,8 @@ export type Item =
   | { kind: "turns"; count: number }
   | { kind: "compression"; on: boolean }
   | { kind: "faults"; faults: Faults }
+  /** What a power cut at this moment would leave is looked at when the history comes to its next crash. */
+  | { kind: "peek"; seed: number }
   /** The power will be cut after so many more requests. */
   | { kind: "arm"; after: number }
   | { kind: "suspend"; save: boolean; cut?: number }
@@ -76,6 +78,8 @@ export function describeItem(item: Item): string {
       return `compression ${item.on ? "on" : "off"}`;
     case "arm":
       return `the power will be cut after ${item.after} requests`;
+    case "peek":
+      return `what a crash would leave now (seed ${item.seed}) is started, too`;
     case "suspend":
       return `suspend ${item.save ? "with" : "without"} saving, resume${item.cut === undefined ? "" : `; cut after ${item.cut} requests`}`;
     case "crash":

@@ -9,6 +9,13 @@ import { SimulatedClock } from "./simulated-clock.ts";
 /** Turns without any request or timer after which work that is not done never will be. */
 const IDLE_TURNS_MAX = 60;
 
+const CALM: Partial<SimulatedDiskOptions> = {
+  readErrors: 0,
+  writeErrors: 0,
+  flushErrors: 0,
+  blocksMax: Number.POSITIVE_INFINITY,
+};
+
 /** What a history showed to be wrong. */
 export class SimulationFailure extends Error {
   override readonly name = "SimulationFailure";
@@ -22,8 +29,8 @@ export class Machine {
   volume: VdoVolume | undefined;
   /** What put the volume into read-only mode. */
   readOnlyError: unknown;
-  /** Slabs are still being recovered. */
-  isScrubbing = false;
+  /** Slabs are still being recovered; undefined until that was told or asked. */
+  #isScrubbing: boolean | undefined;
   readonly #engine: Engine;
   readonly #history: Omit<History, "items">;
   readonly #onTurn: () => void;
@@ -37,10 +44,21 @@ export class Machine {
   }
 
   /** The disk after a power cut, without faults, under a new machine. */
-  crashed(seed: number, options: Partial<SimulatedDiskOptions> = {}): Machine {
-    const calm = { readErrors: 0, writeErrors: 0, flushErrors: 0, blocksMax: Number.POSITIVE_INFINITY };
-    const disk = this.disk.crash(seed, { ...calm, ...options });
-    return new Machine(disk, this.#engine, this.#history, this.#onTurn);
+  crashed(seed: number): Machine {
+    this.disk.cut();
+    return this.outcome(seed);
+  }
+
+  /** What a power cut now would leave, without faults, under a new machine; this one goes on. */
+  outcome(seed: number): Machine {
+    return new Machine(this.disk.outcome(seed, CALM), this.#engine, this.#history, this.#onTurn);
+  }
+
+  /** Slabs are still being recovered. */
+  get isScrubbing(): boolean {
+    // Asked once only: a status is costly, and changes are told.
+    this.#isScrubbing ??= this.volume?.status().recovering === true;
+    return this.#isScrubbing;
   }
 
   /** Cuts the power after `requests` more requests of the disk. */
@@ -96,13 +114,12 @@ export class Machine {
     const { options } = this.#history;
     const onChange = (event: VolumeEvent): void => {
       if (event.type === "readOnly") this.readOnlyError = event.error;
-      if (event.type === "recovery" && event.phase === "slabs") this.isScrubbing = event.done < event.of;
+      if (event.type === "recovery" && event.phase === "slabs") this.#isScrubbing = event.done < event.of;
     };
     const opening = this.#engine.VdoVolume.open(this.disk, { ...options, clock: this.clock, onChange });
     const opened = await this.run("opening the volume", opening);
     if (opened === undefined) return false;
     this.volume = opened.result;
-    this.isScrubbing = this.volume.status().recovering;
     return !this.disk.isCut;
   }
 

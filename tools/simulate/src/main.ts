@@ -5,6 +5,7 @@
  * --seeds A..B    these seeds              --count N   so many, from a random one on    --hours N   for so long
  * --seed N        one: replayed, and made short when it fails                           --failures N  stop after so many
  * --mutations     the engine with one line changed: each change must be found   --only TEXT   those whose name has it (with --seed: replay that one)
+ * --jobs N        mutants at a time                   --budget SECONDS   for each of them
  * ```
  */
 import { parseArgs } from "node:util";
@@ -113,11 +114,15 @@ async function main(): Promise<number> {
       mutations: { type: "boolean", default: false },
       only: { type: "string", default: "" },
       jobs: { type: "string", default: "1" },
+      budget: { type: "string", default: "300" },
       hunt: { type: "string" },
     },
   });
-  if (values.hunt !== undefined) return hunt(numberOf("hunt", values.hunt));
-  if (values.mutations) return runMutations(values.only, numberOf("jobs", values.jobs));
+  const budgetMs = numberOf("budget", values.budget) * 1000;
+  if (values.hunt !== undefined) return hunt(numberOf("hunt", values.hunt), budgetMs);
+  if (values.mutations) {
+    return runMutations({ filter: values.only, jobs: numberOf("jobs", values.jobs), budgetMs });
+  }
   if (values.seed !== undefined) {
     return replay(numberOf("seed", values.seed), values.print, await engineFor(values.only));
   }

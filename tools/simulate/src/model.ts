@@ -21,6 +21,9 @@ export interface Version {
 /** What a read may find: what is current while the volume runs, or what a crash may leave. */
 export type Rule = "current" | "afterCrash";
 
+/** Values by logical block. */
+export type Expectations = ReadonlyMap<number, readonly Value[]>;
+
 export class Model {
   readonly #blocks = new Map<number, Version[]>();
   /** Acknowledged and not known to be durable. */
@@ -116,13 +119,29 @@ export class Model {
     return values.length === 1 ? values[0] : undefined;
   }
 
+  /** What a crash at this moment may leave, for every block ever written. */
+  expectations(): Expectations {
+    return new Map(this.touched.map((lbn) => [lbn, this.candidates(lbn, "afterCrash", 0)]));
+  }
+
+  /** What is wrong with finding `bytes` in `lbn` after a crash at the moment of `expectations`; undefined when nothing is. */
+  misfit(expectations: Expectations, lbn: number, bytes: Uint8Array): string | undefined {
+    const candidates = expectations.get(lbn) ?? [0];
+    if (candidates.some((value) => matches(value, bytes))) return undefined;
+    return this.#describe(lbn, bytes, candidates);
+  }
+
+  #describe(lbn: number, bytes: Uint8Array, candidates: readonly Value[]): string {
+    const expected = [...new Set(candidates.map(textOf))].join(" or ");
+    return `block ${lbn} holds ${recognise(bytes, this.#contents)}, and not ${expected}`;
+  }
+
   /** The value that `bytes`, read from `lbn`, are; or what is wrong with them. */
   judge(lbn: number, bytes: Uint8Array, rule: Rule, start: number): { value: Value } | { problem: string } {
     const candidates = this.candidates(lbn, rule, start);
     const found = candidates.find((value) => matches(value, bytes));
     if (found !== undefined) return { value: found };
-    const expected = [...new Set(candidates.map(textOf))].join(" or ");
-    return { problem: `block ${lbn} holds ${recognise(bytes, this.#contents)}, and not ${expected}` };
+    return { problem: this.#describe(lbn, bytes, candidates) };
   }
 
   /** `lbn` was found to hold `value` after a start: from now on it does. */

@@ -5,9 +5,6 @@ import { loadEngine } from "./engine.ts";
 import { MUTATIONS, type Mutation, makeMutant, removeMutant } from "./mutations.ts";
 import { runSeeds, seedRange } from "./run-seeds.ts";
 
-/** Time for one mutant: what is not found then counts as not found. */
-const BUDGET_MS = 300_000;
-
 interface Found {
   seed: number | undefined;
   histories: number;
@@ -17,13 +14,13 @@ interface Found {
 const entry = fileURLToPath(new URL("./main.ts", import.meta.url));
 
 /** In the process of one mutant: plays seeds until one fails, and tells the parent. */
-export async function hunt(index: number): Promise<number> {
+export async function hunt(index: number, budgetMs: number): Promise<number> {
   const mutation = MUTATIONS[index] as Mutation;
   const engine = await loadEngine(makeMutant(mutation));
   const report = await runSeeds({
     engine,
     seeds: seedRange(1),
-    onHistory: ({ failures }) => failures.length === 0 && performance.now() < BUDGET_MS,
+    onHistory: ({ failures }) => failures.length === 0 && performance.now() < budgetMs,
   });
   const failure = report.failures[0];
   const found: Found = { seed: failure?.seed, histories: report.histories, message: failure?.message ?? "" };
@@ -33,15 +30,17 @@ export async function hunt(index: number): Promise<number> {
 }
 
 /** The child's findings; a child that hangs is ended, and one that dies has found the mutation too. */
-function runChild(index: number): Promise<Found> {
+function runChild(index: number, budgetMs: number): Promise<Found> {
   return new Promise((resolve) => {
-    const child = fork(entry, ["--hunt", String(index)], { stdio: ["ignore", "ignore", "ignore", "ipc"] });
+    const child = fork(entry, ["--hunt", String(index), "--budget", String(budgetMs / 1000)], {
+      stdio: ["ignore", "ignore", "ignore", "ipc"],
+    });
     let found: Found | undefined;
     let hung = false;
     const limit = setTimeout(() => {
       hung = true;
       child.kill("SIGKILL");
-    }, BUDGET_MS * 1.2);
+    }, budgetMs * 1.2);
     child.on("message", (message) => {
       found = message as Found;
     });
@@ -53,8 +52,16 @@ function runChild(index: number): Promise<Found> {
   });
 }
 
+export interface MutationRun {
+  filter: string;
+  /** Mutants at a time. */
+  jobs: number;
+  /** Time for one mutant: what is not found then counts as not found. */
+  budgetMs: number;
+}
+
 /** Runs all mutants (or those whose name contains `filter`); returns the exit status: 0 when every one was found. */
-export async function runMutations(filter: string, jobs: number): Promise<number> {
+export async function runMutations({ filter, jobs, budgetMs }: MutationRun): Promise<number> {
   const indices = MUTATIONS.flatMap(({ name }, index) => (name.includes(filter) ? [index] : []));
   const queue = [...indices];
   let missed = 0;
@@ -62,7 +69,7 @@ export async function runMutations(filter: string, jobs: number): Promise<number
     for (let index = queue.shift(); index !== undefined; index = queue.shift()) {
       const mutation = MUTATIONS[index] as Mutation;
       const since = performance.now();
-      const { seed, histories, message } = await runChild(index);
+      const { seed, histories, message } = await runChild(index, budgetMs);
       removeMutant(mutation);
       const seconds = ((performance.now() - since) / 1000).toFixed(0);
       if (seed === undefined) missed++;

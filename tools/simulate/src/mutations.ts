@@ -92,24 +92,9 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
-    name: "entries follow a partly filled slab journal block before the summary names it",
-    file: SLAB_JOURNAL,
-    edits: [["if (this.#entryCount < this.#capacity) this.#partialWrite = true;", ""]],
-  },
-  {
     name: "the slab summary is written without a flush before it",
     file: "slab/slab-summary.ts",
     edits: [["this.#origin + index, bytes, { preflush: true });", "this.#origin + index, bytes);"]],
-  },
-  {
-    name: "reference counts are written without a flush before them",
-    file: "slab/slab.ts",
-    edits: [
-      [
-        "    try {\n      await io.writeMeta(IO_META, this.countsOrigin + block.index, bytes, { preflush: true });",
-        "    try {\n      await io.writeMeta(IO_META, this.countsOrigin + block.index, bytes);",
-      ],
-    ],
   },
   {
     name: "provisional references are kept over a start",

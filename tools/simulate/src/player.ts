@@ -16,7 +16,8 @@ import type { Engine } from "./engine.ts";
 import { describeItem, type History, type Item } from "./history.ts";
 import { auditProblems } from "./image.ts";
 import { Machine, SimulationFailure } from "./machine.ts";
-import { Model, type Rule, type Version } from "./model.ts";
+import { type Expectations, Model, type Rule, type Version } from "./model.ts";
+import { Advice, withSimulatedIndex } from "./simulated-index.ts";
 import { withUnhandled } from "./unhandled.ts";
 
 /** Blocks read by one request when everything is checked, and requests in flight for it. */
@@ -65,6 +66,7 @@ export class Player {
   readonly #model = new Model();
   #machine!: Machine;
   #outstanding = new Set<Request>();
+  readonly #forks: { machine: Machine; expectations: Expectations }[] = [];
   /** Errors are possible: faults were set since the volume was last sound. */
   #isFaulty = false;
   #failure: unknown;
@@ -81,7 +83,7 @@ export class Player {
       (error) => {
         this.#failure ??= error;
       },
-      () => this.#play(),
+      () => withSimulatedIndex(new Advice(this.#history.seed), () => this.#play()),
     );
     return this.tally;
   }
@@ -127,6 +129,9 @@ export class Player {
         return;
       case "turns":
         return machine.turns(item.count);
+      case "peek":
+        if (!this.#isFaulty) this.#fork(machine.outcome(item.seed));
+        return;
       case "arm":
         return machine.arm(item.after);
       case "faults": {
@@ -285,7 +290,10 @@ export class Player {
     this.tally.crashes++;
     this.#outstanding = new Set();
     this.#model.crash();
-    for (let fork = 1; fork <= this.#history.forks; fork++) await this.#fork(item.seed + fork);
+    if (!this.#isFaulty) {
+      for (let fork = 1; fork <= this.#history.forks; fork++) this.#fork(machine.outcome(item.seed + fork));
+    }
+    await this.#playForks();
     this.#machine = machine.crashed(item.seed);
     await this.#start(item.seed, item.cuts, item.kind === "rebuild", item.kind === "rebuild" && item.look);
   }
@@ -317,17 +325,27 @@ export class Player {
     if (problems.length > 0) throw new SimulationFailure(`the audit found: ${problems.slice(0, 5).join("; ")}`);
   }
 
-  /** Another outcome of the same crash: started, read, stopped, audited, and forgotten. */
-  async #fork(seed: number): Promise<void> {
-    const machine = this.#machine.crashed(seed);
-    this.tally.starts++;
-    await machine.open();
-    if (machine.volume === undefined || this.#isFaulty) return;
-    if (machine.volume.readOnly) throw new SimulationFailure(`read-only after a crash: ${machine.readOnlyReason}`);
-    await this.#verify(machine, () => undefined);
-    await machine.until("the recovery of the slabs", () => !machine.isScrubbing);
-    await machine.run("close after a crash", machine.volume.close());
-    await this.#audit(machine);
+  /** Another outcome of this crash, or one of a crash that does not come: looked at later. */
+  #fork(machine: Machine): void {
+    this.#forks.push({ machine, expectations: this.#model.expectations() });
+  }
+
+  /** Each fork is started, read, stopped, audited, and forgotten. */
+  async #playForks(): Promise<void> {
+    for (const { machine, expectations } of this.#forks.splice(0)) {
+      this.tally.starts++;
+      await machine.open();
+      const { volume } = machine;
+      if (volume === undefined) throw new SimulationFailure("the power of a fork is cut");
+      if (volume.readOnly) throw new SimulationFailure(`read-only after a crash: ${machine.readOnlyReason}`);
+      await this.#verify(machine, [...expectations.keys()], (lbn, block) => {
+        const problem = this.#model.misfit(expectations, lbn, block);
+        if (problem !== undefined) throw new SimulationFailure(`after a crash: ${problem}`);
+      });
+      await machine.until("the recovery of the slabs", () => !machine.isScrubbing);
+      await machine.run("close after a crash", volume.close());
+      await this.#audit(machine);
+    }
   }
 
   /** Starts the volume, through as many power cuts as asked for, and reads everything. */
@@ -355,7 +373,7 @@ export class Player {
     if (volume.readOnly) {
       if (!this.#isFaulty) throw new SimulationFailure(`read-only after a start: ${machine.readOnlyReason}`);
       this.tally.readOnly++;
-      await this.#verify(machine, () => undefined);
+      await this.#verifyAll(machine, false);
       if (
         (await machine.run(
           "close",
@@ -366,7 +384,7 @@ export class Player {
       if (!(await this.#rebuild(machine, false)) || !(await machine.open())) return false;
       if (this.#volume.readOnly) throw new SimulationFailure(`read-only after a rebuild: ${machine.readOnlyReason}`);
     }
-    if (!(await this.#verify(machine, (lbn, value) => this.#model.settle(lbn, value)))) return false;
+    if (!(await this.#verifyAll(machine, true))) return false;
     this.#isFaulty = false;
     return true;
   }
@@ -388,28 +406,37 @@ export class Player {
     const volume = await machine.run("opening read-only", machine.openReadOnly());
     if (volume === undefined) return false;
     machine.volume = volume.result;
-    if (!(await this.#verify(machine, () => undefined))) return false;
+    if (!(await this.#verifyAll(machine, false))) return false;
     await machine.run("close", volume.result.close());
     if (machine.disk.content.size !== copy) throw new SimulationFailure("a volume opened read-only was written to");
     return !machine.disk.isCut;
   }
 
-  /** Reads every block ever written; false when the power was cut before that was done. */
-  async #verify(machine: Machine, use: (lbn: number, value: Value) => void): Promise<boolean> {
+  /** Reads every block ever written; what is found then is what it holds from now on, if `settle` is set. */
+  #verifyAll(machine: Machine, settle: boolean): Promise<boolean> {
+    return this.#verify(machine, this.#model.touched, (lbn, block) => {
+      const verdict = this.#model.judge(lbn, block, "afterCrash", 0);
+      if ("problem" in verdict) throw new SimulationFailure(`after the start: ${verdict.problem}`);
+      if (settle) this.#model.settle(lbn, verdict.value);
+    });
+  }
+
+  /** Reads `lbns`; false when the power was cut before that was done. */
+  async #verify(
+    machine: Machine,
+    lbns: readonly number[],
+    judge: (lbn: number, block: Uint8Array) => void,
+  ): Promise<boolean> {
     const { volume } = machine;
     if (volume === undefined) return false;
     const scale = BLOCK_BYTES / volume.blockSize;
-    const touched = this.#model.touched;
     const checkOne = async (lbn: number): Promise<void> => {
       const block = new Uint8Array(BLOCK_BYTES);
       await volume.read(lbn * scale, block);
-      if (machine.disk.isCut) return;
-      const verdict = this.#model.judge(lbn, block, "afterCrash", 0);
-      if ("problem" in verdict) throw new SimulationFailure(`after the start: ${verdict.problem}`);
-      use(lbn, verdict.value);
+      if (!machine.disk.isCut) judge(lbn, block);
     };
-    for (let at = 0; at < touched.length; at += CHECKS_IN_FLIGHT) {
-      const group = touched.slice(at, at + CHECKS_IN_FLIGHT);
+    for (let at = 0; at < lbns.length; at += CHECKS_IN_FLIGHT) {
+      const group = lbns.slice(at, at + CHECKS_IN_FLIGHT);
       if ((await machine.run("reading everything", Promise.all(group.map(checkOne)))) === undefined) return false;
     }
     return true;

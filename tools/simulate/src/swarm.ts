@@ -34,6 +34,7 @@ const WEIGHTS: readonly [Item["kind"], number[]][] = [
   ["settle", [0, 1, 4]],
   ["turns", [0, 1, 5]],
   ["compression", [0, 0, 0, 1]],
+  ["peek", [0, 1, 3]],
   ["suspend", [0, 0, 0, 1]],
   ["faults", [0, 0, 0, 0, 0, 1]],
 ];
@@ -82,14 +83,14 @@ function drawHeavyMix(random: Random): Mix {
     slabJournalBlocks: random.pick([4, 4, 5, 6, 8]),
     logicalBlocks: random.pick([2_000, 60_000]),
   };
-  const deck: Item["kind"][] = ["write", "write", "zero", "discard", "read", "turns", "settle", "flush"];
+  const deck: Item["kind"][] = ["write", "write", "peek", "zero", "discard", "turns", "settle", "flush", "read"];
   return {
     random,
     tiny,
     regions: Array.from({ length: random.pick([1, 3, 8]) }, () => {
       return { start: random.below(tiny.logicalBlocks - 600), length: random.pick([100, 300, 600]) };
     }),
-    deck: deck.slice(0, random.pick([2, 3, 4, deck.length])),
+    deck: deck.slice(0, random.pick([3, 4, 5, deck.length])),
     blocksMax: random.pick([100, 300]),
     contents: random.pick([20, 0]),
     fuaOdds: random.pick([0, 0.3]),
@@ -123,14 +124,21 @@ export function drawHistory(seed: number): History {
   const logicalBlockSize = !isHeavy && random.chance(0.25) ? 512 : 4096;
   const mix = isHeavy ? drawHeavyMix(random) : drawMix(random, drawTiny(random), logicalBlockSize === 512);
   const { tiny } = mix;
-  const dataVios = random.pick([8, 20, 60, 200, 500, ...(tiny.recoveryJournalBlocks >= 64 ? [2048] : [])]);
+  const dataVios = random.pick([
+    8,
+    20,
+    60,
+    60,
+    150,
+    tiny.recoveryJournalBlocks >= 64 && random.chance(0.2) ? 2048 : 300,
+  ]);
   const age = Math.floor(((tiny.recoveryJournalBlocks - Math.min(tiny.recoveryJournalBlocks / 4, 11)) / 2 / 311) * 434);
   const history: Omit<History, "items"> = {
     seed,
     tiny,
     options: {
       compression: random.chance(0.6),
-      deduplication: false,
+      deduplication: random.chance(0.4),
       blockMapCacheBlocks: 128,
       maximumAge: random.pick([1, 2, age]),
       dataVios,
@@ -218,6 +226,8 @@ function drawOperation(mix: Mix): Item {
     case "discard":
     case "read":
       return { kind, lbn, count, ...(kind === "discard" ? { fua } : {}) } as Item;
+    case "peek":
+      return { kind, seed: random.next32() };
     case "turns":
       return { kind, count: 1 + random.below(30) };
     case "compression":

@@ -17,6 +17,7 @@ const PACKAGES: Record<string, string> = {
   nbdkit: "nbdkit",
   "nbd-client": "nbd-client",
   "nbd-server": "nbd-server",
+  ploop: "ploop",
   "qemu-img": "qemu-utils",
   "qemu-io": "qemu-utils",
   "qemu-nbd": "qemu-utils",

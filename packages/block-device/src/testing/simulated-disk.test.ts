@@ -1,6 +1,7 @@
 import { equalBytes, isVdoError, Random } from "@vdo/base";
 import { describe, expect, test } from "vitest";
-import { SECTOR_BYTES, SimulatedDisk } from "./simulated-disk.ts";
+import { SimulatedDisk } from "./simulated-disk.ts";
+import { SECTOR_BYTES } from "./write-record.ts";
 
 const BLOCK = 4096;
 const filled = (value: number, blocks = 1): Uint8Array => new Uint8Array(blocks * BLOCK).fill(value);
@@ -72,6 +73,20 @@ describe("a crash of the simulated disk", () => {
       );
     }
     expect(outcomes).toEqual(new Set([0, 9, 2]));
+  });
+
+  test("can be looked at beforehand, while the disk goes on", async () => {
+    const disk = new SimulatedDisk({ blockCount: 64, seed: 6 });
+    await disk.write(1, filled(1));
+    const write = disk.write(2, filled(2));
+    const before = disk.outcome(7);
+    await write;
+    await disk.flush();
+    expect(sectorValues(await readBlock(disk, 2))).toEqual([2]);
+    const values = new Set<number>();
+    for (const block of [1, 2]) for (const value of sectorValues(await readBlock(before, block))) values.add(value);
+    expect([...values].every((value) => value <= 2)).toBe(true);
+    expect(sectorValues(await readBlock(disk.crash(7), 1))).toEqual([1]);
   });
 
   test("is the same for the same seed, and another crash of the new disk is possible", async () => {

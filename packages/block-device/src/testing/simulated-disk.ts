@@ -20,6 +20,7 @@
  */
 import { invariant, Random, VdoError } from "@vdo/base";
 import { type BlockDevice, checkRange, type Extent, type WriteOptions, type ZeroOptions } from "../block-device.ts";
+import { type Blocks, difference, putAll, tear, type WriteRecord } from "./write-record.ts";
 
 export interface SimulatedDiskOptions {
   blockCount: number;
@@ -45,25 +46,10 @@ export interface SimulatedDiskOptions {
   slowFlushes?: number;
 }
 
-/** 512 bytes: what a disk writes whole or not at all. */
-export const SECTOR_BYTES = 512;
 /** How often the scheduler passes over slow requests before it takes one all the same. */
 const SLOW_TRIES = 8;
 
-type Blocks = Map<number, Uint8Array>;
 type Kind = "read" | "write" | "zero" | "discard" | "flush";
-
-/** A write since the last flush, or one in flight. */
-interface WriteRecord {
-  start: number;
-  /** One immutable array per block; undefined zeroes `count` blocks. */
-  blocks: Uint8Array[] | undefined;
-  count: number;
-  /** Survives every crash (fua). */
-  durable: boolean;
-  /** A flush that failed lost it: it is read back, but no later flush makes it durable. */
-  lost: boolean;
-}
 
 interface PendingRequest {
   kind: Kind;
@@ -216,12 +202,16 @@ export class SimulatedDisk implements BlockDevice {
     if (this.#cut) return;
     this.#cut = true;
     // What was in flight may have reached the platter: it stays in the list for the crash to choose from.
-    for (const { record } of this.#pending) if (record !== undefined) this.#log.push({ ...record, durable: false });
+    this.#log.push(...this.#inFlightWrites());
     const pending = this.#pending;
     this.#pending = [];
     for (const request of pending) request.reject(powerIsOff(request));
     for (const resolve of this.#onCut.splice(0)) resolve();
     this.#onIdle?.();
+  }
+
+  #inFlightWrites(): WriteRecord[] {
+    return this.#pending.flatMap(({ record }) => (record === undefined ? [] : [{ ...record, durable: false }]));
   }
 
   /**
@@ -231,13 +221,18 @@ export class SimulatedDisk implements BlockDevice {
    */
   crash(seed: number, options: Partial<SimulatedDiskOptions> = {}): SimulatedDisk {
     this.cut();
+    return this.outcome(seed, options);
+  }
+
+  /** What {@link crash} would leave if the power failed now; this disk goes on. */
+  outcome(seed: number, options: Partial<SimulatedDiskOptions> = {}): SimulatedDisk {
     if (this.#violation !== undefined) throw this.#violation;
     const random = new Random(seed);
     const image = new Map(this.#durable);
     // The odds differ from crash to crash: nearly nothing survives, or nearly everything, or a mixture.
     const keepOdds = random.pick([0, 0.1, 0.5, 0.5, 0.9, 1]);
     const tearOdds = random.pick([0, 0.05, 0.5]);
-    for (const record of this.#log) {
+    for (const record of [...this.#log, ...this.#inFlightWrites()]) {
       if (record.durable) putAll(image, record);
       else if (random.chance(tearOdds)) tear(image, record, random, this.blockSize);
       else if (random.chance(keepOdds)) putAll(image, record);
@@ -467,34 +462,4 @@ export class SimulatedDisk implements BlockDevice {
 function powerIsOff({ kind, start }: { kind: Kind; start: number }): VdoError {
   const operation = kind === "zero" ? "write" : kind;
   return new VdoError("VDO_IO", `simulated: the power is off (${kind} of block ${start})`, { operation, block: start });
-}
-
-function putAll(target: Blocks, { start, count, blocks }: WriteRecord): void {
-  for (let i = 0; i < count; i++) {
-    const block = blocks?.[i];
-    if (block === undefined) target.delete(start + i);
-    else target.set(start + i, block);
-  }
-}
-
-/** Puts any subset of the sectors of a write. */
-function tear(target: Blocks, { start, count, blocks }: WriteRecord, random: Random, blockSize: number): void {
-  for (let i = 0; i < count; i++) {
-    const block = new Uint8Array(blockSize);
-    const old = target.get(start + i);
-    if (old !== undefined) block.set(old);
-    const fresh = blocks?.[i];
-    for (let at = 0; at < blockSize; at += SECTOR_BYTES) {
-      if (random.chance(0.5)) continue;
-      if (fresh === undefined) block.fill(0, at, at + SECTOR_BYTES);
-      else block.set(fresh.subarray(at, at + SECTOR_BYTES), at);
-    }
-    target.set(start + i, block);
-  }
-}
-
-/** The blocks of `record` as `content` has them, as a write. */
-function difference(content: Blocks, { start, count }: WriteRecord): WriteRecord {
-  const blocks = Array.from({ length: count }, (_, i) => content.get(start + i) as Uint8Array);
-  return { start, count, blocks, durable: false, lost: false };
 }
