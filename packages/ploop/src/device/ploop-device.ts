@@ -377,7 +377,7 @@ export class PloopDevice implements BlockDevice {
     await top.file.flush();
     const end = holes.usedEnd() * clusterBytes;
     if (!usesMore && end < top.file.length) await top.file.setLength(end);
-    await top.markClosed();
+    await top.markClosed(this.engine.isTopEmpty);
   }
 }
 

@@ -80,6 +80,11 @@ export class StackEngine {
     return this.deltas[this.deltas.length - 1] as Delta;
   }
 
+  /** The top holds no data. */
+  get isTopEmpty(): boolean {
+    return !this.usesMore && this.holes.usedEnd() <= this.top.batClusters;
+  }
+
   /** Bytes to which the file is extended so that `end` lies inside. */
   extended(end: number): number {
     const step = this.#options.extendBytes;

@@ -227,11 +227,14 @@ export class Delta {
     await this.file.flush();
   }
 
-  /** After all else is durable: says that the image was closed. */
-  async markClosed(): Promise<void> {
+  /** After all else is durable: says that the image was closed. `isEmpty`: it holds no data, where that is known. */
+  async markClosed(isEmpty?: boolean): Promise<void> {
     if (this.raw) return;
     await this.file.flush();
-    await this.writeHeader({ inUse: IN_USE.closed });
+    const { flags } = this.header;
+    const rest = flags - (flags & FLAG.empty);
+    const changed = isEmpty === undefined ? {} : { flags: isEmpty ? rest + FLAG.empty : rest };
+    await this.writeHeader({ inUse: IN_USE.closed, ...changed });
     await this.file.flush();
   }
 
