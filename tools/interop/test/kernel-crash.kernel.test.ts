@@ -118,7 +118,7 @@ const areasOf = ({ isFull }: Case) =>
         { start: 0, count: 2048 },
         { start: 500_000, count: 1024 },
         { start: 700_000, count: 2048 },
-        { start: 1_000_000, count: 33_000 },
+        { start: 1_000_000, count: 1700 },
       ];
 
 const sums = (i: number): string =>

@@ -3,10 +3,11 @@ import { Random } from "@vdo/base";
 import { type BlockDevice, MemoryDevice } from "@vdo/block-device";
 import { FaultyDevice } from "@vdo/block-device/testing";
 import { describe, expect, test } from "vitest";
+import { recoveryJournalHeader } from "../../src/format/index.ts";
 import { readVolumeInfo, VdoVolume, type VolumeEvent, type VolumeOptions } from "../../src/index.ts";
 import { audit } from "../support/audit.ts";
 import { copyDevice } from "../support/crash-copy.ts";
-import { OPTIONS } from "../support/journal-image.ts";
+import { journalImage, OPTIONS, PER_BLOCK, putEntry } from "../support/journal-image.ts";
 import { scrubbed } from "../support/recovered.ts";
 import { type Regions, regionsOf } from "../support/regions.ts";
 import { allSettle, settles } from "../support/settles.ts";
@@ -300,4 +301,48 @@ test("a recovered volume goes around both kinds of journals", async () => {
   for (const [lbn, number] of expected) await expectContent(volume, lbn, content(number));
   await volume.close();
   expect((await audit(image)).problems).toEqual([]);
+});
+
+describe("a start after a crash", () => {
+  /** A journal in which one logical block goes to and fro between two blocks of slab 0. */
+  async function toAndFro(blocks: number): Promise<{ image: MemoryDevice; regions: Regions }> {
+    const { device, regions, leaf, pbnOf, edit } = await journalImage({ entries: blocks * PER_BLOCK });
+    const used = regions.decoded.recoveryJournal.logicalBlocksUsed;
+    for (let n = 0; n < blocks; n++) {
+      await edit(n, (bytes, view) => {
+        recoveryJournalHeader.at.logicalBlocksUsed.set(view, 0, n === 0 ? used : used + 1);
+        for (let i = 0; i < PER_BLOCK; i++) {
+          const turn = n * PER_BLOCK + i;
+          const old = turn === 0 ? { oldPbn: 0, oldState: 0 } : { oldPbn: pbnOf((turn + 1) % 2), oldState: 1 };
+          putEntry(bytes, i, { slotPbn: leaf, slot: 1, newPbn: pbnOf(turn % 2), ...old });
+        }
+      });
+    }
+    return { image: device, regions };
+  }
+
+  test.each([
+    [4, false],
+    [21, true],
+  ])("with %i journal blocks for one slab waits for that slab: %s", async (blocks, waits) => {
+    const { image, regions } = await toAndFro(blocks);
+    const device = new HoldingDevice(image, (block) => block === regions.slab(0).journal.start);
+    let isOpen = false;
+    const opening = VdoVolume.open(device, QUIET).then((volume) => {
+      isOpen = true;
+      return volume;
+    });
+    const deadline = Date.now() + 3000;
+    while (device.waiting === 0 && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 1));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(device.waiting).toBe(1);
+    expect(isOpen).toBe(!waits);
+    device.release();
+    const volume = await settles("open", opening);
+    await scrubbed(volume);
+    await volume.close();
+    const { problems, mappings } = await audit(image);
+    expect(problems).toEqual([]);
+    expect(mappings.size).toBe(2);
+  });
 });
