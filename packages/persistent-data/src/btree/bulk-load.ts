@@ -11,7 +11,7 @@ import {
   setKey,
 } from "../format/node.ts";
 import type { Block } from "../store/block.ts";
-import type { Steps } from "../store/steps.ts";
+import { SAFE_POINT, type Steps } from "../store/steps.ts";
 import { redistribute2 } from "./redistribute.ts";
 import { type BlockStore, type TreeContext, valuesOf } from "./tree-context.ts";
 
@@ -36,12 +36,15 @@ export function* bulkLoad<V>(tree: TreeContext<V>, entries: Iterable<readonly [n
     const index = leaves.filled++;
     setKey(node, index, key);
     type.codec.set(node.view, valuesOf(node).at + index * type.codec.size, value);
-    if (leaves.filled === leaves.capacity) leaves.close();
+    if (leaves.filled === leaves.capacity) {
+      leaves.close();
+      yield SAFE_POINT;
+    }
   }
-  let row = leaves.finish();
+  let row = yield* leaves.finish();
   if (row.length === 0) {
     yield* leaves.add();
-    row = leaves.finish();
+    row = yield* leaves.finish();
   }
   while (row.length > 1) {
     const parents = new Row(store, { leaf: false, size: CHILD_BYTES });
@@ -52,7 +55,7 @@ export function* bulkLoad<V>(tree: TreeContext<V>, entries: Iterable<readonly [n
       setAddress(node, index, number);
       if (parents.filled === parents.capacity) parents.close();
     }
-    row = parents.finish();
+    row = yield* parents.finish();
   }
   return (row[0] as Built).number;
 }
@@ -68,7 +71,6 @@ class Row {
   readonly #leaf: boolean;
   readonly #size: number;
   readonly #built: Built[] = [];
-  #last: Block | undefined;
 
   constructor(store: BlockStore, { leaf, size }: { leaf: boolean; size: number }) {
     this.#store = store;
@@ -89,18 +91,19 @@ class Row {
     const node = this.open as Block;
     setEntryCount(node, this.filled);
     this.#built.push({ key: this.filled > 0 ? keyAt(node, 0) : 0, number: node.number });
-    this.#last = node;
     this.open = undefined;
   }
 
   /** Ends the row: a last node that is too empty shares with the one before. */
-  finish(): Built[] {
+  *finish(): Steps<Built[]> {
     const node = this.open;
-    const before = this.#last;
+    const before = this.#built.at(-1);
     if (node === undefined) return this.#built;
     this.close();
     if (before !== undefined && this.filled < this.capacity / 3) {
-      redistribute2(before, node);
+      // Written out by now, perhaps, but of this transaction: its address stays.
+      const { block: left } = yield* this.#store.shadow(before.number, NODE_KIND);
+      redistribute2(left, node);
       (this.#built.at(-1) as Built).key = keyAt(node, 0);
     }
     return this.#built;
