@@ -19,6 +19,20 @@ export {
   type ThinSuperblock,
   thinSuperblock,
 } from "./format/superblock.ts";
+export {
+  DEFAULT_FEATURES,
+  type DiscardMode,
+  formatPoolTable,
+  type PoolFeatures,
+  type PoolTable,
+  parseFeatures,
+  parsePoolTable,
+} from "./pool/features.ts";
+export { type PoolMessage, parseMessage } from "./pool/message.ts";
+export { POOL_MODE_MOVES, type PoolMode } from "./pool/modes.ts";
+export type { PoolEvent } from "./pool/pool-core.ts";
+export { type PoolFigures, ThinPool, type ThinPoolOptions } from "./pool/thin-pool.ts";
+export { ThinVolume, type ThinVolumeOptions } from "./pool/thin-volume.ts";
 export { type CheckOptions, type CheckReport, check, isHealthy } from "./tools/check.ts";
 export type { Leak } from "./tools/check-counts.ts";
 export type { CheckProblem, Severity } from "./tools/check-log.ts";

@@ -41,7 +41,7 @@ describe("a fresh pool", () => {
 describe("the life of a pool", () => {
   test("leaves the same blocks here as in the kernel", async () => {
     const { device, pool } = await freshPool(5120);
-    const message = async (act: () => Promise<unknown> | void): Promise<void> => {
+    const message = async (act: () => unknown): Promise<void> => {
       await act();
       await pool.commit();
     };

@@ -324,11 +324,13 @@ export class PoolMetadata {
   /** Describes data blocks up to `count`; seen after the commit. */
   growData(count: number): Promise<void> {
     const { data } = this.#state;
+    this.#touched = true;
     return this.#write(() => data.extend(count - data.blockCount));
   }
 
   /** Uses metadata blocks up to `count`; commit afterwards. */
   growMetadata(count: number): Promise<void> {
+    this.#touched = true;
     return this.#write(() => this.#state.store.grow(count));
   }
 
