@@ -251,12 +251,15 @@ describe("errors that concern their request only", () => {
 });
 
 describe("a super block that cannot be written", () => {
-  test("at the start: the open is refused, and the volume is as it was", async () => {
+  test("at the start: the volume can be read only, and is as it was on the storage", async () => {
     const base = await formatted();
     const { superBlock } = await regionsOf(base);
     const device = new FaultyDevice(base, [{ operation: "write", blocks: superBlock }]);
-    const open = settles("open", VdoVolume.open(device, OPTIONS));
-    await expect(open).rejects.toMatchObject({ code: "VDO_IO", data: { block: superBlock.start } });
+    const readable = await settles("open", VdoVolume.open(device, OPTIONS));
+    expect(readable.readOnly).toBe(true);
+    await readable.read(0, new Uint8Array(4096));
+    await expect(readable.write(0, new Uint8Array(4096))).rejects.toMatchObject({ code: "VDO_READ_ONLY" });
+    await settles("close", readable.close());
     expect((await readVolumeInfo(base)).state).toBe("NEW");
     device.clear();
     const volume = await VdoVolume.open(device, OPTIONS);
