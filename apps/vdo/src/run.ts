@@ -18,6 +18,7 @@ import {
 import type { Arguments } from "./arguments.ts";
 import { parseCommandLine } from "./grammar.ts";
 import { ParseEnd, type Streams } from "./parser.ts";
+import { runPloop } from "./ploop/run.ts";
 import type { Session } from "./subcommands.ts";
 
 export interface RunOptions {
@@ -35,6 +36,7 @@ export function commandEnvironment(version: string, script: string): Environment
 
 /** Runs one command line; resolves with the exit status. */
 export async function runVdo({ words, streams, environment }: RunOptions): Promise<number> {
+  if (words[0] === "ploop") return runPloop(words.slice(1), streams, environment);
   if (words[0] === "_serve") return runDaemon(words.slice(1), environment);
   let log = new CommandLog({ program: "vdo", ...streams, wallMicroseconds: environment.clock.wallMicroseconds });
   try {

@@ -40,6 +40,18 @@ export { Paths, type VolumePaths } from "./host/paths.ts";
 export { type ProgramResult, type Programs, systemPrograms } from "./host/programs.ts";
 export { kvdoEngine } from "./kvdo-engine.ts";
 export { Manager, type ManagerOptions, type StorageChoice } from "./manager.ts";
+export { copyDisk, type PloopCopyOptions } from "./ploop/ploop-copy.ts";
+export {
+  askPloop,
+  createPloopDisk,
+  loadPloopDisk,
+  newPloopGuid,
+  type PloopSockets,
+  type PloopStatus,
+  ploopSockets,
+  ploopStatus,
+} from "./ploop/ploop-disk.ts";
+export { type PloopServeOptions, PloopServer } from "./ploop/ploop-server.ts";
 export { isNbdUri } from "./rescue/open-source.ts";
 export { parseSize, renderSize, type SizeStyle } from "./size.ts";
 export { humanSize } from "./stats/human-size.ts";

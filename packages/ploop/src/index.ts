@@ -6,4 +6,34 @@ export { DeviceFile } from "./file/device-file.ts";
 export type { ImageDirectory, ImageFile } from "./file/image-file.ts";
 export { NodeDirectory } from "./file/node-directory.ts";
 export { NodeFile } from "./file/node-file.ts";
+export {
+  chainOf,
+  DESCRIPTOR_NAME,
+  type DescriptorImage,
+  type DiskDescriptor,
+  formatDescriptor,
+  isGuid,
+  NO_GUID,
+  parseDescriptor,
+  type Shot,
+  type ShotState,
+  sameGuid,
+  TOP_GUID,
+} from "./format/descriptor.ts";
+export { type FormatVersion, type ImageHeader, readHeader, SECTOR, versionOf } from "./format/header.ts";
+export {
+  type CheckFinding,
+  type CheckOptions,
+  type CheckOutcome,
+  type CheckReport,
+  checkImage,
+} from "./image/check.ts";
 export { type CreateImageOptions, createImage, type ImageMode } from "./image/create.ts";
+export {
+  copyToRaw,
+  growImage,
+  type MergeImagesOptions,
+  mergeImages,
+  type OfflineProgress,
+  preallocateImage,
+} from "./image/offline.ts";

@@ -230,9 +230,7 @@ export async function sendMessage(device: PloopDevice, words: readonly string[],
   }
   const run = async (): Promise<string> => {
     if (message.changes === true && device.readOnly) throw refused(name, "EROFS", "the device is read-only");
-    if (message.exclusive === true && (device.engine.tracker !== undefined || device.backup !== undefined)) {
-      throw refused(name, "EBUSY", "tracking or a backup is active; stop it first");
-    }
+    if (message.exclusive === true) device.refuseMaintenance(name);
     return (await message.run({ device, words: rest, host, name })) ?? "";
   };
   return message.concurrent === true ? run() : device.serialize(run);

@@ -103,6 +103,12 @@ export class PloopDevice implements BlockDevice {
     return this.#suspended !== undefined;
   }
 
+  /** Throws `VDO_PLOOP_REFUSED` (EBUSY) while the stack must stay as it is. */
+  refuseMaintenance(operation: string): void {
+    if (this.engine.tracker === undefined && this.backup === undefined) return;
+    throw refused(operation, "EBUSY", "tracking or a backup is active; stop it first");
+  }
+
   /** Operations of the administrator follow each other. */
   serialize<T>(operation: () => Promise<T>): Promise<T> {
     const result = this.#operations.then(operation);

@@ -213,6 +213,7 @@ export class PloopDisk {
       await this.#refuseInUse();
       await this.finishMerges();
     }
+    device?.refuseMaintenance("snapshot");
     if (this.#shot(guid) !== undefined) throw refused("snapshot", "EEXIST", `there is a snapshot ${guid}`);
     if (this.#descriptor.shots.length > SNAPSHOTS_MAX) {
       throw refused("snapshot", "EMFILE", `a disk has at most ${SNAPSHOTS_MAX} snapshots`);
@@ -304,6 +305,7 @@ export class PloopDisk {
     guid: string,
     { device, progress }: { device?: PloopDevice; progress?: OfflineProgress } = {},
   ): Promise<"deleted" | "merged" | "temporary"> {
+    device?.refuseMaintenance("snapshot-delete");
     const shot = this.#shot(guid);
     if (shot === undefined) throw refused("snapshot-delete", "ENOENT", `there is no snapshot ${guid}`);
     if (device === undefined) await this.#refuseInUse();
