@@ -147,6 +147,7 @@ export class VdoVolume implements BlockDevice {
     try {
       await this.#parts.dataPath.flusher.flush();
     } catch (error) {
+      if (this.#parts.notifier.isReadOnly) throw this.#refusal();
       this.#parts.notifier.enter(error);
       throw error;
     }

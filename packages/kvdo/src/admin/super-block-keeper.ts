@@ -1,6 +1,12 @@
 /** The super block of an open volume: the commit point of every administrative step (Linux 6.12). */
 import { BLOCK_SIZE } from "../constants.ts";
-import { decodeSuperBlock, encodeSuperBlock, type SuperBlock, type VolumeState } from "../format/index.ts";
+import {
+  decodeSuperBlock,
+  encodeSuperBlock,
+  type SuperBlock,
+  VOLUME_STATE,
+  type VolumeState,
+} from "../format/index.ts";
 import { IO_META, type StorageIo } from "../io/storage-io.ts";
 
 /** What changes from one save to the next. */
@@ -50,8 +56,9 @@ export class SuperBlockKeeper {
     recoveryJournal.logicalBlocksUsed = usage.logicalBlocksUsed;
     recoveryJournal.blockMapDataBlocks = usage.blockMapDataBlocks;
     const block = encodeSuperBlock(this.value, this.#block.slice());
+    const isRecordOfFailure = state === VOLUME_STATE.readOnly;
     try {
-      await this.#io.writeMeta(IO_META, this.#pbn, block, { preflush: true, fua: true });
+      await this.#io.writeMeta(IO_META, this.#pbn, block, { preflush: true, fua: true, isRecordOfFailure });
     } catch (error) {
       this.#failed = true;
       throw error;

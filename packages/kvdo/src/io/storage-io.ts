@@ -3,6 +3,9 @@
  *
  * - PBNs are translated by the geometry's bio offset here and nowhere else.
  * - A "preflush" is a device flush that starts after the call; calls that wait for one share it.
+ * - After a failed flush nobody knows which writes are stable, and a later flush that succeeds does not tell (storage may
+ *   have dropped what it could not write). So all flushes fail from then on, and with them every write that needs one first:
+ *   no journal entry can come to name data that is lost. Only the record of read-only mode is still written.
  * - Metadata failures put the volume into read-only mode; that is decided by the callers, who know what failed.
  */
 import { type BlockDevice, writeVector } from "@vdo/block-device";
@@ -17,6 +20,8 @@ export const IO_PAGE_CACHE = 3;
 export interface MetaWriteFlags {
   preflush?: boolean;
   fua?: boolean;
+  /** Nothing in it relies on earlier writes: written even after a failed flush. */
+  isRecordOfFailure?: boolean;
 }
 
 export class StorageIo {
@@ -27,6 +32,8 @@ export class StorageIo {
   /** The flush that has not started yet: everybody who asks until it starts shares it. */
   #queuedFlush: Promise<void> | null = null;
   #runningFlush: Promise<void> = Promise.resolve();
+  /** The error of the first flush that failed. */
+  #flushFailure: unknown = null;
   /** Writes ended that were not forced, and how many of them a flush has covered. */
   #writesEnded = 0;
   #writesFlushed = 0;
@@ -65,10 +72,17 @@ export class StorageIo {
   deviceFlush(): Promise<void> {
     this.#queuedFlush ??= this.#runningFlush.then(() => {
       this.#queuedFlush = null;
+      if (this.#flushFailure !== null) throw this.#flushFailure;
       const covered = this.#writesEnded;
-      const flush = this.device.flush().then(() => {
-        this.#writesFlushed = covered;
-      });
+      const flush = this.device.flush().then(
+        () => {
+          this.#writesFlushed = covered;
+        },
+        (error: unknown) => {
+          this.#flushFailure = error ?? new Error("flush failed");
+          throw this.#flushFailure;
+        },
+      );
       this.#runningFlush = flush.catch(() => undefined);
       return flush;
     });
@@ -120,7 +134,8 @@ export class StorageIo {
       if (preflush) bios.flush++;
       if (fua) bios.fua++;
     }
-    if (preflush) await this.deviceFlush();
+    if (preflush && flags.isRecordOfFailure !== true) await this.deviceFlush();
+    else if (preflush) await this.#runningFlush.then(() => this.device.flush());
     try {
       await this.device.write(pbn - this.#offset, source, fua ? { fua: true } : undefined);
     } finally {
