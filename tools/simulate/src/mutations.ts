@@ -60,10 +60,15 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       ["      this.#queuedFlush = null;\n", ""],
       [
-        "        this.#writesFlushed = covered;\n",
-        "        this.#writesFlushed = covered;\n        this.#queuedFlush = null;\n",
+        "          this.#writesFlushed = covered;\n",
+        "          this.#writesFlushed = covered;\n          this.#queuedFlush = null;\n",
       ],
     ],
+  },
+  {
+    name: "a flush that failed is forgotten when the next one succeeds",
+    file: "io/storage-io.ts",
+    edits: [["      if (this.#flushFailure !== null) throw this.#flushFailure;\n", ""]],
   },
   {
     name: "the recovery journal is reaped one block early",
@@ -186,7 +191,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "the super block is written without a flush before it",
     file: "admin/super-block-keeper.ts",
-    edits: [["{ preflush: true, fua: true }", "{ fua: true }"]],
+    edits: [["{ preflush: true, fua: true, isRec", "{ fua: true, isRec"]],
   },
 ];
 

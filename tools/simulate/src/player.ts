@@ -24,6 +24,10 @@ import { withUnhandled } from "./unhandled.ts";
 const CHECKS_IN_FLIGHT = 32;
 /** Power cuts in one start after which it is left in peace. */
 const CUTS_MAX = 20;
+/** One in so many forks is opened read-only before it is recovered. */
+const LOOK_EVERY = 4;
+
+type Judge = (lbn: number, block: Uint8Array) => void;
 
 /** What happened in a history, in numbers. */
 export interface Tally {
@@ -332,16 +336,19 @@ export class Player {
 
   /** Each fork is started, read, stopped, audited, and forgotten. */
   async #playForks(): Promise<void> {
-    for (const { machine, expectations } of this.#forks.splice(0)) {
+    for (const [index, { machine, expectations }] of this.#forks.splice(0).entries()) {
+      const judge = (lbn: number, block: Uint8Array): void => {
+        const problem = this.#model.misfit(expectations, lbn, block);
+        if (problem !== undefined) throw new SimulationFailure(`after a crash: ${problem}`);
+      };
+      const touched = [...expectations.keys()];
       this.tally.starts++;
+      if (index % LOOK_EVERY === 0) await this.#look(machine, touched, judge);
       await machine.open();
       const { volume } = machine;
       if (volume === undefined) throw new SimulationFailure("the power of a fork is cut");
       if (volume.readOnly) throw new SimulationFailure(`read-only after a crash: ${machine.readOnlyReason}`);
-      await this.#verify(machine, [...expectations.keys()], (lbn, block) => {
-        const problem = this.#model.misfit(expectations, lbn, block);
-        if (problem !== undefined) throw new SimulationFailure(`after a crash: ${problem}`);
-      });
+      await this.#verify(machine, touched, judge);
       await machine.until("the recovery of the slabs", () => !machine.isScrubbing);
       await machine.run("close after a crash", volume.close());
       await this.#audit(machine);
@@ -397,36 +404,41 @@ export class Player {
     if (report.erased > 0 && !this.#isFaulty) {
       throw new SimulationFailure(`a rebuild would erase ${report.erased} entries of a sound block map`);
     }
-    return !look || this.#lookBeforeRebuild(machine);
+    return !look || this.#look(machine, this.#model.touched, (lbn, block) => void this.#judgeStart(lbn, block));
   }
 
-  /** Before the rebuild everything can be read, though nothing can be written. */
-  async #lookBeforeRebuild(machine: Machine): Promise<boolean> {
-    const copy = machine.disk.content.size;
-    const volume = await machine.run("opening read-only", machine.openReadOnly());
-    if (volume === undefined) return false;
-    machine.volume = volume.result;
-    if (!(await this.#verifyAll(machine, false))) return false;
-    await machine.run("close", volume.result.close());
-    if (machine.disk.content.size !== copy) throw new SimulationFailure("a volume opened read-only was written to");
+  /** A volume that is dirty, or to be rebuilt, can be read though nothing is written; false when the power was cut. */
+  async #look(machine: Machine, lbns: readonly number[], judge: Judge): Promise<boolean> {
+    const before = new Map(machine.disk.content);
+    const opened = await machine.run("opening read-only", machine.openReadOnly());
+    if (opened === undefined) return false;
+    machine.volume = opened.result;
+    if (!(await this.#verify(machine, lbns, judge))) return false;
+    await machine.run("close", opened.result.close());
+    const { content } = machine.disk;
+    if (content.size !== before.size || [...content].some(([number, block]) => before.get(number) !== block)) {
+      throw new SimulationFailure("a volume opened read-only was written to");
+    }
+    machine.volume = undefined;
     return !machine.disk.isCut;
   }
 
   /** Reads every block ever written; what is found then is what it holds from now on, if `settle` is set. */
   #verifyAll(machine: Machine, settle: boolean): Promise<boolean> {
     return this.#verify(machine, this.#model.touched, (lbn, block) => {
-      const verdict = this.#model.judge(lbn, block, "afterCrash", 0);
-      if ("problem" in verdict) throw new SimulationFailure(`after the start: ${verdict.problem}`);
-      if (settle) this.#model.settle(lbn, verdict.value);
+      const value = this.#judgeStart(lbn, block);
+      if (settle) this.#model.settle(lbn, value);
     });
   }
 
+  #judgeStart(lbn: number, block: Uint8Array): Value {
+    const verdict = this.#model.judge(lbn, block, "afterCrash", 0);
+    if ("problem" in verdict) throw new SimulationFailure(`after the start: ${verdict.problem}`);
+    return verdict.value;
+  }
+
   /** Reads `lbns`; false when the power was cut before that was done. */
-  async #verify(
-    machine: Machine,
-    lbns: readonly number[],
-    judge: (lbn: number, block: Uint8Array) => void,
-  ): Promise<boolean> {
+  async #verify(machine: Machine, lbns: readonly number[], judge: Judge): Promise<boolean> {
     const { volume } = machine;
     if (volume === undefined) return false;
     const scale = BLOCK_BYTES / volume.blockSize;

@@ -1,3 +1,8 @@
-import { simulateSeeds } from "./simulate-seeds.ts";
+import { expect, test } from "vitest";
+import { groupsOf, playGroup } from "./support.ts";
 
-simulateSeeds(1, 1100);
+test.each(groupsOf(1, 1050))("volumes keep what they promised, seeds $from to $to", async (group) => {
+  const report = await playGroup(group);
+  expect(report.failures).toEqual([]);
+  expect(report.tally.crashes).toBeGreaterThan(0);
+});

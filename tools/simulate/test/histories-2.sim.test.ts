@@ -1,3 +1,8 @@
-import { simulateSeeds } from "./simulate-seeds.ts";
+import { expect, test } from "vitest";
+import { groupsOf, playGroup } from "./support.ts";
 
-simulateSeeds(1101, 2200);
+test.each(groupsOf(1051, 2100))("volumes keep what they promised, seeds $from to $to", async (group) => {
+  const report = await playGroup(group);
+  expect(report.failures).toEqual([]);
+  expect(report.tally.crashes).toBeGreaterThan(0);
+});
