@@ -57,6 +57,9 @@ function subcommandParser(
   } else if (selects === "storage") {
     const group = parser.add_mutually_exclusive_group({ required: true });
     for (const spec of [TOOL_DEVICE, NAME]) addOption(group as unknown as ArgumentParser, spec);
+  } else if (selects === "tool") {
+    const group = parser.add_mutually_exclusive_group();
+    for (const spec of [TOOL_DEVICE, NAME]) addOption(group as unknown as ArgumentParser, spec);
   } else if (selects === "name") addOption(parser, { ...NAME, required: true });
   else if (selects === "all") addOption(parser, ALL);
   for (const spec of [...options, ...COMMON]) addOption(parser, spec);
@@ -73,7 +76,7 @@ function addOption(parser: ArgumentParser, spec: OptionSpec): void {
     return;
   }
   parser.add_argument(...spec.flags, {
-    action: OnceAction,
+    action: spec.repeatable === true ? "append" : OnceAction,
     help,
     ...(spec.required === true ? { required: true } : {}),
     ...(spec.metavar === undefined ? {} : { metavar: spec.metavar }),
@@ -83,7 +86,12 @@ function addOption(parser: ArgumentParser, spec: OptionSpec): void {
 }
 
 /** What no group of argparse can say: options that exclude each other, and subcommands that need any option at all. */
-function checkTogether(parser: CommandParser, { options, atLeastOne }: Subcommand, args: Arguments): void {
+function checkTogether(parser: CommandParser, { selects, options, atLeastOne }: Subcommand, args: Arguments): void {
+  if (selects === "tool") {
+    const given = [args["device"], args["name"], args["file"]].filter(isGiven).length;
+    if (given === 0) parser.error("one of the arguments --device -n/--name FILE is required");
+    if (given > 1) parser.error("argument FILE: not allowed with argument --device or -n/--name");
+  }
   if (args["foreground"] === true && args["all"] === true) {
     parser.error("argument --foreground: not allowed with argument -a/--all");
   }

@@ -36,6 +36,8 @@ export interface OptionSpec {
   metavar?: string;
   check?: ValueCheck<unknown>;
   choices?: readonly string[];
+  /** May be given several times; the values come as a list. */
+  repeatable?: true;
   fallback?: string;
   required?: boolean;
   /** Absent for an option that help does not show. */

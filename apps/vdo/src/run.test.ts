@@ -46,8 +46,11 @@ async function disk(name = "disk"): Promise<string> {
 const COMPLETE: Readonly<Record<string, string[]>> = {
   changeWritePolicy: ["--name=v0", "--writePolicy=sync"],
   convert: ["--name=v0", "--force"],
+  calculateSize: ["--physical-size=10G", "--logical-size=10G"],
   copy: ["--name=v0", "--device=/nowhere/disk", "--from=/nowhere/source"],
   create: ["--name=v0", "--device=/nowhere/disk"],
+  debugMetadata: ["/nowhere/dump"],
+  dumpMetadata: ["--name=v0", "/nowhere/dump"],
   estimate: ["/nowhere/file"],
   export: ["--name=v0", "--output=/nowhere/image"],
   growLogical: ["--name=v0", "--vdoLogicalSize=1T"],
@@ -63,7 +66,7 @@ const complete = (name: string): string[] => COMPLETE[name] ?? ["--name=v0"];
 const own = (name: string): string[] => complete(name).filter((word) => word !== "--name=v0");
 const NAMES = Object.keys(SUBCOMMANDS);
 /** Subcommands that need no configuration. */
-const UNCONFIGURED = ["version", "estimate"];
+const UNCONFIGURED = ["version", "estimate", "calculateSize", "debugMetadata"];
 const CONFIGURED = NAMES.filter((name) => !UNCONFIGURED.includes(name));
 const READING = ["list", "printConfigFile", "status"];
 

@@ -10,6 +10,17 @@ import {
   GROW_PHYSICAL,
   MODIFY,
 } from "./change-commands.ts";
+import {
+  CALCULATE_SIZE,
+  DEBUG_METADATA,
+  DUMP_BLOCK_MAP,
+  DUMP_CONFIG,
+  DUMP_METADATA,
+  FORMAT,
+  LIST_METADATA,
+  REGENERATE_GEOMETRY,
+  SET_UUID,
+} from "./metadata-commands.ts";
 import { AUDIT, FORCE_REBUILD, SET_READ_ONLY } from "./offline-tools.ts";
 import * as options from "./options.ts";
 import type { Streams } from "./parser.ts";
@@ -27,8 +38,8 @@ export interface Session {
 
 export interface Subcommand {
   help: string;
-  /** Exactly one of --all and --name; at most one; --name; --all as an option; one of --device and --name; nothing. */
-  selects: "one" | "optional" | "name" | "all" | "storage" | "nothing";
+  /** Exactly one of --all and --name; at most one; --name; --all as an option; one of --device and --name; those or a word; nothing. */
+  selects: "one" | "optional" | "name" | "all" | "storage" | "tool" | "nothing";
   options: readonly options.OptionSpec[];
   operands?: readonly options.OperandSpec[];
   /** Some option must be given; these are named when none is. */
@@ -56,6 +67,7 @@ const nothing = async (work: Promise<void>): Promise<undefined> => {
 export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
   activate: ACTIVATE,
   audit: AUDIT,
+  calculateSize: CALCULATE_SIZE,
   changeWritePolicy: CHANGE_WRITE_POLICY,
   convert: CONVERT,
   copy: COPY,
@@ -66,6 +78,7 @@ export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
     run: ({ manager }, args) => nothing(manager.create(createOptions(args))),
   },
   deactivate: DEACTIVATE,
+  debugMetadata: DEBUG_METADATA,
   disableCompression: {
     help: "Disables compression on one or more volumes.",
     selects: "one",
@@ -78,6 +91,9 @@ export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
     options: [],
     run: ({ manager }, args) => nothing(manager.setDeduplication(selection(args), false)),
   },
+  dumpBlockMap: DUMP_BLOCK_MAP,
+  dumpConfig: DUMP_CONFIG,
+  dumpMetadata: DUMP_METADATA,
   enableCompression: {
     help: "Enables compression on one or more volumes.",
     selects: "one",
@@ -93,6 +109,7 @@ export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
   estimate: ESTIMATE,
   export: EXPORT,
   forceRebuild: FORCE_REBUILD,
+  format: FORMAT,
   growLogical: GROW_LOGICAL,
   growPhysical: GROW_PHYSICAL,
   import: {
@@ -110,6 +127,7 @@ export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
       return undefined;
     },
   },
+  listMetadata: LIST_METADATA,
   modify: MODIFY,
   printConfigFile: {
     help: "Prints the configuration.",
@@ -120,6 +138,7 @@ export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
       return undefined;
     },
   },
+  regenerateGeometry: REGENERATE_GEOMETRY,
   remove: {
     help: "Stops one or more volumes and removes them from the configuration.",
     selects: "one",
@@ -127,6 +146,7 @@ export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
     run: ({ manager }, args) => nothing(manager.remove(selection(args), { force: args["force"] === true })),
   },
   setReadOnly: SET_READ_ONLY,
+  setUUID: SET_UUID,
   start: {
     help: "Starts one or more volumes that are activated.",
     selects: "one",

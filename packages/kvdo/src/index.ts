@@ -18,7 +18,21 @@ export { type AuditLine, type AuditOptions, auditVolume, ReferenceTable, type Vo
 export { BlockCompressor, BlockHasher, HASH_BATCH_MAX } from "./compute/index.ts";
 export type { IndexState } from "./dedupe/index-manager.ts";
 export { type KernelStatus, kernelStatus, kernelStatusText } from "./errors.ts";
-export { type EstimatorOptions, type SavingsEstimate, SavingsEstimator } from "./offline/index.ts";
+export {
+  type DumpedPages,
+  dumpMetadata,
+  type EstimatorOptions,
+  findGeometries,
+  type GeometryCandidate,
+  type MapEntry,
+  MetadataDump,
+  type MetadataRegion,
+  metadataRegions,
+  type SavingsEstimate,
+  SavingsEstimator,
+  StoppedVolume,
+  writeGeometry,
+} from "./offline/index.ts";
 export type { RebuildReport } from "./recovery/rebuild.ts";
 export {
   emptyStatistics,

@@ -1,12 +1,14 @@
 export { type Attachment, nbdUri } from "./attach/attachment.ts";
+export type { SizeQuestion } from "./commands/calculate-size.ts";
 export type { Selection } from "./commands/context.ts";
 export type { CopyOptions } from "./commands/copy.ts";
 export type { CreateOptions, GivenSettings } from "./commands/create.ts";
 export { type EstimateOptions, type EstimateReport, estimateLines } from "./commands/estimate.ts";
 export { type ExportVolumeOptions, IMAGE_FORMATS, type ImageFormat } from "./commands/export.ts";
+export type { FormatVolumeOptions } from "./commands/format.ts";
 export type { GrowLogicalOptions, GrowPhysicalOptions } from "./commands/grow.ts";
 export type { ImportOptions } from "./commands/import.ts";
-export type { ToolOutput } from "./commands/offline.ts";
+export type { StorageChoice, ToolOutput } from "./commands/offline.ts";
 export { announceLaunch, readyLine, type StartOptions } from "./commands/start.ts";
 export type { StopOptions } from "./commands/stop.ts";
 export { CONFIGURATION_VERSION, Configuration } from "./config/configuration.ts";
@@ -39,7 +41,8 @@ export { type ClientEnvironment, clientEnvironment, type Environment, systemEnvi
 export { Paths, type VolumePaths } from "./host/paths.ts";
 export { type ProgramResult, type Programs, systemPrograms } from "./host/programs.ts";
 export { kvdoEngine } from "./kvdo-engine.ts";
-export { Manager, type ManagerOptions, type StorageChoice } from "./manager.ts";
+export { Manager, type ManagerOptions } from "./manager.ts";
+export { OfflineTools } from "./offline-tools.ts";
 export { copyDisk, type PloopCopyOptions } from "./ploop/ploop-copy.ts";
 export {
   askPloop,

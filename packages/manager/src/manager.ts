@@ -11,7 +11,7 @@ import { type GrowLogicalOptions, type GrowPhysicalOptions, growLogical, growPhy
 import { type ImportOptions, importVolume } from "./commands/import.ts";
 import { finishInterrupted } from "./commands/interrupted.ts";
 import { changeWritePolicy, checkModification, modify, setActivated } from "./commands/modify.ts";
-import { audit, markForRebuild, markReadOnly, type ToolOutput } from "./commands/offline.ts";
+import { audit, markForRebuild, markReadOnly, type StorageChoice, type ToolOutput } from "./commands/offline.ts";
 import { requireActivated, type StartOptions, start } from "./commands/start.ts";
 import { statusText } from "./commands/status.ts";
 import { remove, type StopOptions, stop } from "./commands/stop.ts";
@@ -23,6 +23,7 @@ import type { CommandLog } from "./host/command-log.ts";
 import type { Environment } from "./host/environment.ts";
 import { acquireLock } from "./host/lock.ts";
 import { Paths } from "./host/paths.ts";
+import { OfflineTools } from "./offline-tools.ts";
 import { openSource } from "./rescue/open-source.ts";
 import type { WritePolicy } from "./values.ts";
 
@@ -35,9 +36,6 @@ export interface ManagerOptions {
   /** Value of `--confFile`. */
   configurationFile?: string | undefined;
 }
-
-/** The storage of an offline tool: a path, or that of a configured volume. */
-export type StorageChoice = { readonly device: string } | { readonly name: string };
 
 /**
  * Runs volumes on this machine. Every method throws `VdoError`s whose exit status {@link exitStatus} tells.
@@ -171,6 +169,19 @@ export class Manager {
   /** Writes what a stopped volume holds to an image; resolves with 1 when parts could not be read, else 0. */
   async exportVolume(storage: StorageChoice, options: ExportVolumeOptions): Promise<number> {
     return exportVolume(this.#context, await this.#device(storage), options);
+  }
+
+  /**
+   * The tools that look at metadata, each with the storage that it looks at: {@link OfflineTools}. They are apart because they
+   * know nothing of configured volumes but where their storage is.
+   */
+  tools(): OfflineTools {
+    return new OfflineTools(this.#context, (storage) => this.#device(storage));
+  }
+
+  /** Path of the storage that is meant. Throws `VDO_USER` for a volume that is not configured. */
+  storageOf(storage: StorageChoice): Promise<string> {
+    return this.#device(storage);
   }
 
   async #device(storage: StorageChoice): Promise<string> {

@@ -18,6 +18,9 @@ import { commandError, errnoOf } from "../errors.ts";
 import { examineStorage, openStorage, type Storage, type StorageInfo } from "../host/storage.ts";
 import type { CommandContext } from "./context.ts";
 
+/** The storage of an offline tool: a path, or that of a configured volume. */
+export type StorageChoice = { readonly device: string } | { readonly name: string };
+
 /** Where the lines of a tool go. */
 export interface ToolOutput {
   out(line: string): void;
@@ -167,7 +170,7 @@ export async function runningOn({ paths }: CommandContext, { path }: StorageInfo
 }
 
 /** An error as the tools print it: `VDO Status: Bad magic number`. */
-function statusText(error: VdoError): string {
+export function statusText(error: VdoError): string {
   const status = kernelStatus(error.code);
   return status === undefined ? errorMessage(error) : `${status.source}: ${status.text}`;
 }

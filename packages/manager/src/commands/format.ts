@@ -1,0 +1,69 @@
+/** `vdo format`: storage becomes a volume, without a configuration entry, as by vdoformat (tools 8.3). */
+import { isVdoError } from "@vdo/base";
+import type { FormatRequest } from "../engine.ts";
+import { describeSignature, findSignatures } from "../host/signatures.ts";
+import { openStorage } from "../host/storage.ts";
+import type { CommandContext } from "./context.ts";
+import { formatLines } from "./create.ts";
+import { statusText, type ToolRequest } from "./offline.ts";
+
+const BLOCK = 4096;
+
+/** Largest logical size: 4 PiB. */
+const LOGICAL_BYTES_MAX = 2 ** 40 * BLOCK;
+
+export interface FormatVolumeOptions extends ToolRequest, FormatRequest {
+  force: boolean;
+  verbose: boolean;
+}
+
+/** Resolves with the tool's exit status. Nothing is written before every check has passed. */
+export async function formatVolume(context: CommandContext, options: FormatVolumeOptions): Promise<number> {
+  const { environment, paths } = context;
+  const { device: path, output, logicalSize } = options;
+  const refuse = (text: string): number => {
+    output.err(`vdoformat: ${text}`);
+    return 1;
+  };
+  if (logicalSize % BLOCK !== 0) return refuse(`logical size must be a multiple of block size ${BLOCK}`);
+  if (logicalSize > LOGICAL_BYTES_MAX) {
+    const text = `${logicalSize} requested logical space exceeds the maximum (${LOGICAL_BYTES_MAX})`;
+    return refuse(`${text}: VDO Status: Out of range`);
+  }
+  const storage = await openStorage({ path, readOnly: false, command: "format", environment, paths });
+  try {
+    const { device, info } = storage;
+    const found = await findSignatures(device, info.path, environment.programs);
+    const lines = found.map((signature) => describeSignature(path, signature));
+    if (lines.length > 0 && !options.force) {
+      for (const line of lines) output.err(line);
+      output.err("Cannot format device already containing a known signature!");
+      output.err("If you are sure you want to format this device again, use the");
+      output.err("--force option.");
+      return refuse(`checkForSignaturesUsingBlkid failed on '${path}'`);
+    }
+    environment.engine.plan(device.blockCount, options);
+    if (lines.length > 0) lines.push("Formatting device already containing a known signature.");
+    for (const line of lines) output.out(line);
+    if (options.verbose) output.out(verboseLine(path, logicalSize, device.blockCount));
+    const figures = await environment.engine.format(device, options);
+    for (const line of formatLines({ logicalSize }, figures)) output.out(line);
+    return 0;
+  } catch (error) {
+    if (!isVdoError(error)) throw error;
+    if (isVdoError(error, "VDO_DEVICE_TOO_SMALL")) {
+      output.err(`Minimum required size for VDO volume: ${error.data.minimumBlocks * BLOCK} bytes`);
+    }
+    const status = refuse(`formatVDO failed on '${path}': ${statusText(error)}`);
+    if (isVdoError(error, "VDO_TOO_MANY_SLABS")) output.err("Reduce the device size or increase the slab size");
+    context.log.info(error.message);
+    return status;
+  } finally {
+    await storage.release();
+  }
+}
+
+function verboseLine(path: string, logicalSize: number, physicalBlocks: number): string {
+  const logical = logicalSize === 0 ? "default logical" : `${logicalSize / BLOCK} logical`;
+  return `Formatting '${path}' with ${logical} and ${physicalBlocks} physical blocks of ${BLOCK} bytes.`;
+}
