@@ -16,6 +16,7 @@ import {
 import { BlockReader } from "../data-path/block-reader.ts";
 import { BlockWriter } from "../data-path/block-writer.ts";
 import { DataPath } from "../data-path/data-path.ts";
+import { SpaceWaiters } from "../data-path/space-waiters.ts";
 import { VioPool } from "../data-path/vio-pool.ts";
 import type { WritePath } from "../data-path/write-path.ts";
 import { IndexClient } from "../dedupe/index-client.ts";
@@ -135,8 +136,9 @@ function buildMetadata(
   const leaves = new LeafCache({ io, notifier, statistics, store, nonce: vdo.nonce, capacity, overlay });
   const { rootOrigin } = map;
   const { nonce } = vdo;
-  const blockMap = new BlockMap({ io, notifier, journal, depot, leaves, store, rootOrigin, nonce, overlay });
-  return { journal, depot, blockMap };
+  const space = new SpaceWaiters({ notifier, hurry: () => journal.hurry(), hasSpace: () => depot.freeBlocks > 0 });
+  const blockMap = new BlockMap({ io, notifier, journal, depot, leaves, store, space, rootOrigin, nonce, overlay });
+  return { journal, depot, blockMap, space };
 }
 
 function slabRules(config: SlabConfig, nonce: bigint): SlabRules {

@@ -7,6 +7,7 @@
 import { isZero, VdoError } from "@vdo/base";
 import { BLOCK_MAP_ENTRIES_PER_PAGE, BLOCK_MAP_ROOTS, SECTOR_SIZE } from "../constants.ts";
 import { type DataVio, VIO_WRITE, VioQueue } from "../data-path/data-vio.ts";
+import type { SpaceWaiters } from "../data-path/space-waiters.ts";
 import {
   blockMapPageHeader,
   formatBlockMapPage,
@@ -37,6 +38,7 @@ export interface BlockMapOptions {
   depot: SlabDepot;
   leaves: LeafCache;
   store: PageStore;
+  space: SpaceWaiters;
   /** PBN of the root of tree 0. */
   rootOrigin: number;
   nonce: bigint;
@@ -246,6 +248,7 @@ export class BlockMap {
       depot.scrubber.wait(vio, this.#retry);
       return;
     }
+    if (lock === null && this.#options.space.wait(vio, this.#retry)) return;
     if (lock === null) {
       this.#fail(
         vio,

@@ -83,6 +83,7 @@ export class DataPath {
   get isUrgent(): boolean {
     return (
       this.flusher.isPending ||
+      this.#o.space.isWaiting ||
       this.#draining ||
       this.#fuaInUse > 0 ||
       this.locks.waiting > 0 ||

@@ -84,6 +84,8 @@ export class DataVio {
   oldState = 0;
   newPbn = 0;
   newState = 0;
+  /** Its old block loses a reference soon: see `SpaceWaiters`. */
+  isFreeing = false;
 
   // --- allocation
   /** Had an allocation at some time: its data is sure to be stored, so readers may be answered from memory. */
@@ -168,6 +170,7 @@ export class DataVio {
     this.oldState = 0;
     this.newPbn = 0;
     this.newState = 0;
+    this.isFreeing = false;
     this.wasAllocated = false;
     this.allocationLock = null;
     this.walkPage = null;

@@ -28,6 +28,7 @@ import type { BlockWriter } from "./block-writer.ts";
 import { type DataVio, STAGE_COMPRESSING, STAGE_PACKING, VIO_DISCARD, type VioStep } from "./data-vio.ts";
 import type { Flusher } from "./flusher.ts";
 import { decodeBlock } from "./fragment-reader.ts";
+import type { SpaceWaiters } from "./space-waiters.ts";
 
 export interface WritePathOptions {
   statistics: VdoStatistics;
@@ -42,6 +43,7 @@ export interface WritePathOptions {
   index: IndexClient;
   log: (level: "info" | "warning" | "error", text: string) => void;
   flusher: Flusher;
+  space: SpaceWaiters;
   /** Requests wait for a vio, and the pool is so small that all of it may be parked in the packer. */
   isShortOfVios: () => boolean;
   /** Answers the user. */
@@ -151,13 +153,14 @@ export class WritePath {
       vio.newState = 1;
       if (!vio.fua) acknowledge(vio);
     } else if (depot.scrubber.left > 0) return depot.scrubber.wait(vio, this.#allocateAgain);
+    else if (this.#o.space.wait(vio, this.#allocateAgain)) return;
     this.#toHash.push(vio);
     if (this.#hashScheduled) return;
     this.#hashScheduled = true;
     queueMicrotask(this.#hashBatch);
   }
 
-  /** A slab was recovered since there was no free block (or the volume became read-only). */
+  /** There may be a free block now (or the volume became read-only). */
   readonly #allocateAgain: VioStep = (vio) => {
     if (vio.error !== null) return this.#o.finish(vio);
     this.#takeBlock(vio);
@@ -324,6 +327,7 @@ export class WritePath {
     vio.entryNewPbn = vio.newPbn;
     vio.entryNewState = vio.newState;
     vio.onCommitted = this.#committed;
+    if (pbn !== 0) this.#o.space.begin(vio);
     this.#o.journal.add(vio);
   };
 
@@ -358,6 +362,7 @@ export class WritePath {
   };
 
   readonly #referenced: VioStep = (vio) => {
+    this.#o.space.end(vio);
     if (vio.error !== null) return this.#fail(vio);
     vio.onPage = this.#updatePage;
     this.#o.blockMap.leaves.get(vio, vio.leafPbn, true);
@@ -373,6 +378,7 @@ export class WritePath {
   };
 
   #fail(vio: DataVio): void {
+    this.#o.space.end(vio);
     if (vio.hashLock !== null) this.hashLocks.fail(vio);
     else this.#o.finish(vio);
   }
