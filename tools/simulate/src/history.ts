@@ -49,6 +49,8 @@ export interface History {
     maxDiscardBlocks: number;
   };
   disk: { batchMax: number; slowReads: number; slowWrites: number; slowFlushes: number; volatileCache: boolean };
+  /** The slabs hold what somebody left there before the volume was formatted; else zeros. */
+  isUsedDisk: boolean;
   /** Milliseconds that pass in one turn of the disk. */
   turnMs: number;
   /** Requests in flight at most. */

@@ -38,10 +38,12 @@ function countsOf({ histories, tally, failures }: RunReport, since: number): str
 }
 
 export function printHistory(history: History): void {
-  const { seed, tiny, options, disk, turnMs, depth, forks } = history;
+  const { seed, tiny, options, disk, isUsedDisk, turnMs, depth, forks } = history;
   console.log(`volume ${JSON.stringify(tiny)}`);
   console.log(`options ${JSON.stringify(options)}`);
-  console.log(`seed ${seed}, disk ${JSON.stringify(disk)}, turns of ${turnMs} ms, depth ${depth}, forks ${forks}`);
+  console.log(
+    `seed ${seed}, disk ${JSON.stringify(disk)}${isUsedDisk ? ", used before" : ""}, turns of ${turnMs} ms, depth ${depth}, forks ${forks}`,
+  );
   for (const [index, item] of history.items.entries())
     console.log(`${String(index + 1).padStart(4)}  ${describeItem(item)}`);
 }

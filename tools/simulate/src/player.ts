@@ -8,9 +8,9 @@
  * ```
  * Nothing here is random: everything is in the history, so the same history fails in the same way.
  */
-import { errorMessage, isVdoError } from "@vdo/base";
+import { errorMessage, isVdoError, Random } from "@vdo/base";
 import { SimulatedDisk } from "@vdo/block-device/testing";
-import { formatTiny, tinyBlocks } from "@vdo/kvdo/testing";
+import { formatTiny, type TinyOptions, tinyBlocks } from "@vdo/kvdo/testing";
 import { BLOCK_BYTES, render, SECTOR_BYTES, SECTORS, sectorOf, type Value } from "./content.ts";
 import type { Engine } from "./engine.ts";
 import { describeItem, type History, type Item } from "./history.ts";
@@ -63,6 +63,24 @@ interface Request {
   isExclusive: boolean;
 }
 
+/** Blocks at the start and at the end of each slab that are not zeros on a used disk. */
+const LEFTOVERS_AT_START = 400;
+const LEFTOVERS_AT_END = 24;
+const SUMMARY_BLOCKS = 64;
+
+/** What a used disk holds where the slabs of a new volume are: nobody clears them. */
+function leftovers(tiny: TinyOptions): Map<number, Uint8Array> {
+  const blocks = new Map<number, Uint8Array>();
+  const garbage = new Random(tiny.slabBits).fill(new Uint8Array(BLOCK_BYTES));
+  const size = 2 ** tiny.slabBits;
+  const first = tinyBlocks(tiny) - SUMMARY_BLOCKS - tiny.recoveryJournalBlocks - tiny.slabs * size;
+  for (let slab = 0; slab < tiny.slabs; slab++) {
+    for (let i = 0; i < LEFTOVERS_AT_START; i++) blocks.set(first + slab * size + i, garbage);
+    for (let i = size - LEFTOVERS_AT_END; i < size; i++) blocks.set(first + slab * size + i, garbage);
+  }
+  return blocks;
+}
+
 export class Player {
   readonly tally = emptyTally();
   readonly #history: History;
@@ -93,9 +111,10 @@ export class Player {
   }
 
   async #play(): Promise<void> {
-    const { tiny, items, disk, seed } = this.#history;
+    const { tiny, items, disk, seed, isUsedDisk } = this.#history;
     try {
-      const blank = new SimulatedDisk({ blockCount: tinyBlocks(tiny), seed, ...disk });
+      const left = isUsedDisk ? leftovers(tiny) : undefined;
+      const blank = new SimulatedDisk({ blockCount: tinyBlocks(tiny), seed, ...disk }, left);
       await formatTiny(blank, tiny);
       await blank.flush();
       this.#machine = new Machine(blank, this.#engine, this.#history, () => this.#check());

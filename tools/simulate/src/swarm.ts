@@ -83,14 +83,25 @@ function drawHeavyMix(random: Random): Mix {
     slabJournalBlocks: random.pick([4, 4, 5, 6, 8]),
     logicalBlocks: random.pick([2_000, 60_000]),
   };
-  const deck: Item["kind"][] = ["write", "write", "peek", "zero", "discard", "turns", "settle", "flush", "read"];
+  const deck: Item["kind"][] = [
+    "write",
+    "peek",
+    "write",
+    "peek",
+    "zero",
+    "discard",
+    "turns",
+    "settle",
+    "flush",
+    "read",
+  ];
   return {
     random,
     tiny,
     regions: Array.from({ length: random.pick([1, 3, 8]) }, () => {
       return { start: random.below(tiny.logicalBlocks - 600), length: random.pick([100, 300, 600]) };
     }),
-    deck: deck.slice(0, random.pick([3, 4, 5, deck.length])),
+    deck: deck.slice(0, random.pick([4, 5, 6, deck.length])),
     blocksMax: random.pick([100, 300]),
     contents: random.pick([20, 0]),
     fuaOdds: random.pick([0, 0.3]),
@@ -120,7 +131,7 @@ function drawMix(random: Random, tiny: TinyOptions, canBePartial: boolean): Mix 
 /** The history of `seed`. */
 export function drawHistory(seed: number): History {
   const random = new Random(seed * 2 + 1);
-  const isHeavy = random.chance(0.12);
+  const isHeavy = random.chance(0.18);
   const logicalBlockSize = !isHeavy && random.chance(0.25) ? 512 : 4096;
   const mix = isHeavy ? drawHeavyMix(random) : drawMix(random, drawTiny(random), logicalBlockSize === 512);
   const { tiny } = mix;
@@ -140,7 +151,7 @@ export function drawHistory(seed: number): History {
       compression: random.chance(0.6),
       deduplication: random.chance(0.4),
       blockMapCacheBlocks: 128,
-      maximumAge: random.pick([1, 2, age]),
+      maximumAge: random.pick([1, 1, 2, age]),
       dataVios,
       logicalBlockSize,
       maxDiscardBlocks: random.pick([1, 1, 16]),
@@ -148,10 +159,11 @@ export function drawHistory(seed: number): History {
     disk: {
       batchMax: random.pick([1, 2, 4, 16]),
       slowReads: random.pick([0, 0, 0.1]),
-      slowWrites: random.pick([0, 0, 0.1, 0.5]),
-      slowFlushes: random.pick([0, 0, 0.3]),
+      slowWrites: isHeavy ? random.pick([0, 0.05, 0.3]) : random.pick([0, 0, 0.1, 0.5]),
+      slowFlushes: random.pick([0, 0, 0.3, 0.7]),
       volatileCache: random.chance(0.95),
     },
+    isUsedDisk: random.chance(0.6),
     turnMs: random.pick([0.01, 0.2, 1, 5]),
     depth: random.pick([1, 4, 16, 64]),
     forks: random.pick([0, 1, 1, 2]),
