@@ -253,12 +253,7 @@ export class PoolMetadata {
     return this.#read(() => highestMapped(this.#state, id));
   }
 
-  /** Counts data blocks [begin, end) once more, so that they are not handed out while they are discarded. */
-  holdData(begin: number, end: number): Promise<void> {
-    return this.#write(() => this.#state.data.increment(begin, end));
-  }
-
-  /** Undoes {@link holdData}; also gives back what was allocated and not inserted. */
+  /** Gives back data blocks [begin, end) that were allocated and not inserted. */
   releaseData(begin: number, end: number): Promise<void> {
     return this.#write(() => this.#state.data.decrement(begin, end));
   }

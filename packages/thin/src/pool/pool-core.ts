@@ -1,7 +1,7 @@
 /**
  * What a pool and its thin devices share: the metadata, the data device, the gate between changes and commits, the mode.
  *
- * Commit: flush the data device ▸ metadata (trees ▸ flush ▸ superblock ▸ flush) ▸ wait for reads that began before. Blocks
+ * Commit: flush the data device ▸ metadata (trees ▸ flush ▸ superblock ▸ flush) ▸ wait for reads that began before ▸ discards. Blocks
  * freed by the transaction can be handed out only after that, so no read finds another's data in them.
  */
 import { type Clock, errorMessage, isVdoError, VdoError } from "@vdo/base";
@@ -54,6 +54,7 @@ export class PoolCore {
   #cancelNoSpace: (() => void) | undefined;
   #lowWaterTold = false;
   #waitingForSpace: (() => void)[] = [];
+  #toDiscard: [number, number][] = [];
   #closed = false;
   /** An aborted transaction held changes that were acknowledged: no later flush may claim that they are durable. */
   #hasLostChanges = false;
@@ -143,6 +144,28 @@ export class PoolCore {
     for (const block of blocks) await this.metadata.releaseData(block, block + 1);
   }
 
+  /** Data blocks [begin, end) lose a mapping: those that are free after the next commit are discarded on the data device. */
+  discardAfterCommit(begin: number, end: number): void {
+    if (this.data.discard !== undefined) this.#toDiscard.push([begin, end]);
+  }
+
+  /**
+   * Alone in the gate, right after a commit: what is free now cannot be handed out yet, and no crash brings it back. (The
+   * kernel discards before the commit; a crash then can lose what another device still maps in the committed state.)
+   */
+  async #passDown(): Promise<void> {
+    const { data, metadata, ratio } = this;
+    for (const [begin, end] of this.#toDiscard.splice(0)) {
+      let first = begin;
+      for (let block = begin; block <= end; block++) {
+        if (block < end && (await metadata.dataCount(block)) === 0) continue;
+        // What the storage says of a discard is of no consequence.
+        if (block > first) await Promise.allSettled([data.discard?.(first * ratio, (block - first) * ratio)]);
+        first = block + 1;
+      }
+    }
+  }
+
   /** Arms the low water mark again. */
   rearm(): void {
     this.#lowWaterTold = false;
@@ -213,6 +236,7 @@ export class PoolCore {
       throw error;
     }
     await this.#drainReads();
+    if (this.#toDiscard.length > 0) await this.#passDown();
     this.#judgeSpace();
   }
 
@@ -235,6 +259,7 @@ export class PoolCore {
     this.tell("log", `metadata operation '${name}' failed: error = ${errorMessage(error)}`);
     this.tell("log", "aborting current metadata transaction");
     this.#hasLostChanges = true;
+    this.#toDiscard = [];
     try {
       await this.metadata.abort(true);
     } catch (second) {

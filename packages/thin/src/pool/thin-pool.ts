@@ -213,7 +213,10 @@ export class ThinPool {
           throw new VdoError("VDO_THIN_MODE", message, { mode: core.mode });
         }
         // What is written so far is durable before a change that commits by itself.
-        if (name.endsWith("metadata_snap")) await core.commitInside();
+        if (name.endsWith("metadata_snap")) {
+          await core.commitInside();
+          await core.data.flush();
+        }
         await act();
         await core.commitInside();
       })

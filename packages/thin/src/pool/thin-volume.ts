@@ -130,9 +130,8 @@ export class ThinVolume implements BlockDevice, ThinTarget {
       if (!acceptsChanges(core.mode)) return;
       const unlock = await this.locks.lock(begin, end);
       try {
-        if (core.features.discard === "passdown" && core.data.discard !== undefined)
-          await this.#unmapAndPassDown(begin, end);
-        else await core.metadata.removeRange({ id, begin, end });
+        if (core.features.discard === "passdown") await this.#noteForPassdown(begin, end);
+        await core.metadata.removeRange({ id, begin, end });
         core.touched();
       } catch (error) {
         failure = error;
@@ -149,26 +148,13 @@ export class ThinVolume implements BlockDevice, ThinTarget {
     if (core.mode === "out_of_data_space") await core.commit();
   }
 
-  async #unmapAndPassDown(begin: number, end: number): Promise<void> {
-    const { metadata, data, ratio } = this.core;
-    let next = begin;
-    while (next < end) {
-      const range = await metadata.findMappedRange({ id: this.id, begin: next, end });
+  /** Blocks that nobody uses after the commit are discarded below then: until it, a crash brings the mappings back. */
+  async #noteForPassdown(begin: number, end: number): Promise<void> {
+    for (let next = begin; next < end; ) {
+      const range = await this.core.metadata.findMappedRange({ id: this.id, begin: next, end });
       if (range === undefined) return;
+      this.core.discardAfterCommit(range.data, range.data + range.length);
       next = range.begin + range.length;
-      await metadata.removeRange({ id: this.id, begin: range.begin, end: next });
-      const last = range.data + range.length;
-      // Counted once more, the blocks cannot be handed out until the discard below is done.
-      await metadata.holdData(range.data, last);
-      let first = range.data;
-      for (let block = range.data; block <= last; block++) {
-        const isUnused = block < last && (!range.isShared || (await metadata.dataCount(block)) <= 1);
-        if (isUnused) continue;
-        // What the storage says of a discard is of no consequence.
-        if (block > first) await Promise.allSettled([data.discard?.(first * ratio, (block - first) * ratio)]);
-        first = block + 1;
-      }
-      await metadata.releaseData(range.data, last);
     }
   }
 
