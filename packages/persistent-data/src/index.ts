@@ -18,5 +18,5 @@ export { SPACE_MAP_ROOT_BYTES, spaceMapRoot } from "./format/space-map-root.ts";
 export { DiskSpaceMap } from "./space-map/disk-space-map.ts";
 export { BLOCK_BYTES, Block, type BlockKind, blockChecksum, sealBlock, validateBlock } from "./store/block.ts";
 export type { TrafficCounters } from "./store/block-manager.ts";
-export { drive, SAFE_POINT, type Steps } from "./store/steps.ts";
+export { drive, type Provide, SAFE_POINT, type Steps } from "./store/steps.ts";
 export { Store, type StoreOptions, type SuperblockFormat } from "./store/store.ts";

@@ -92,6 +92,7 @@ class Row {
     setEntryCount(node, this.filled);
     this.#built.push({ key: this.filled > 0 ? keyAt(node, 0) : 0, number: node.number });
     this.open = undefined;
+    this.#store.release(node);
   }
 
   /** Ends the row: a last node that is too empty shares with the one before. */

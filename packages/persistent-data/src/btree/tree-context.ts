@@ -32,6 +32,8 @@ export interface BlockStore {
   shadow(number: number, kind: BlockKind, path?: string): Steps<Shadow>;
   /** The block itself, if it may be changed in place. */
   shadowInPlace(number: number, kind: BlockKind): Block | undefined;
+  /** The operation will not change this block any more: it may be written and leave memory before the operation ends. */
+  release(block: Block): void;
   /** True if more than one pointer leads to the block. Cautious: may be true when it is not. */
   isShared(number: number): Steps<boolean>;
   /** Raises the counts of blocks [begin, end). */

@@ -39,7 +39,8 @@ export class BlockManager {
   #hand = 0;
   #round: Promise<void> | undefined;
   #writeError: { error: unknown } | undefined;
-  #generation = 0;
+  /** Number of the operation that is under way: the blocks it changes stay in memory until it is done. */
+  #operation = 0;
 
   /** `cacheBlocks`: blocks kept when nothing is going on, at least 16. */
   constructor(device: BlockDevice, cacheBlocks: number) {
@@ -96,6 +97,7 @@ export class BlockManager {
   fresh(number: number, kind: BlockKind): Block {
     const old = this.#blocks.get(number);
     if (old !== undefined) this.#remove(old);
+    this.#loading.delete(number);
     const block = new Block(number, kind);
     this.#insert(block);
     this.change(block);
@@ -104,10 +106,21 @@ export class BlockManager {
 
   /** To be called before a cached block is changed. */
   change(block: Block): void {
+    block.operation = this.#operation;
     if (block.dirty) return;
     invariant(this.#blocks.get(block.number) === block, "a block that is changed is cached");
     block.dirty = true;
     this.#dirty.add(block);
+  }
+
+  /** An operation begins that may change blocks. */
+  beginOperation(): void {
+    this.#operation++;
+  }
+
+  /** The operation under way has finished with a block that it changed. */
+  release(block: Block): void {
+    block.operation = 0;
   }
 
   /** Asks for blocks that will soon be needed. Errors show when they are. */
@@ -133,14 +146,13 @@ export class BlockManager {
   }
 
   #read(start: number, count: number): Promise<void> {
-    const generation = this.#generation;
     const buffer = new Uint8Array(count * BLOCK_BYTES);
-    const work = this.#device.read(start * this.#perBlock, buffer).then(
+    const work: Promise<void> = this.#device.read(start * this.#perBlock, buffer).then(
       () => {
-        for (let i = 0; i < count; i++) this.#loading.delete(start + i);
         this.traffic.blocksRead += count;
         for (let i = 0; i < count; i++) {
-          if (generation !== this.#generation || this.#blocks.has(start + i)) continue;
+          // What was made anew, or forgotten, since the read began is not replaced by what was there before.
+          if (!this.#endLoading(start + i, work) || this.#blocks.has(start + i)) continue;
           const block = new Block(start + i);
           block.bytes.set(buffer.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES));
           this.#insert(block);
@@ -148,12 +160,17 @@ export class BlockManager {
         this.evict();
       },
       (error: unknown) => {
-        for (let i = 0; i < count; i++) this.#loading.delete(start + i);
+        for (let i = 0; i < count; i++) this.#endLoading(start + i, work);
         throw error;
       },
     );
     for (let i = 0; i < count; i++) this.#loading.set(start + i, work);
     return work;
+  }
+
+  /** True if `work` is what the block was being read by still. */
+  #endLoading(number: number, work: Promise<void>): boolean {
+    return this.#loading.get(number) === work && this.#loading.delete(number);
   }
 
   /** Brings the cache back to its size as far as clean blocks allow. Blocks just loaded survive a turn of the clock. */
@@ -172,19 +189,24 @@ export class BlockManager {
 
   /**
    * Keeps the number of dirty blocks bounded: starts writing at half the capacity, and makes the caller wait (a promise)
-   * when the cache is full of them.
+   * when the cache is full of them. In the middle of an operation the blocks that it changed are left alone.
    */
-  relieve(): Promise<void> | undefined {
+  relieve({ midway }: { midway: boolean }): Promise<void> | undefined {
     if (this.#blocks.size > this.#capacity) this.evict();
     if (this.#dirty.size <= this.#capacity / 2) return undefined;
-    const round = this.#startRound();
-    return this.#blocks.size > 1.25 * this.#capacity ? round : undefined;
+    const held = midway ? this.#operation : -1;
+    if (this.#round === undefined) {
+      const blocks = [...this.#dirty].filter((block) => block.operation !== held);
+      if (blocks.length < RUN_BLOCKS_MAX && midway) return undefined;
+      void this.#startRound(blocks);
+    }
+    return this.#blocks.size > 1.25 * this.#capacity ? this.#round : undefined;
   }
 
   /** Writes everything that is dirty, waits, and flushes the device. Throws the first failure since the last flush. */
   async flush(): Promise<void> {
     if (this.#round !== undefined) await this.#round;
-    if (this.#dirty.size > 0) await this.#startRound();
+    if (this.#dirty.size > 0) await this.#startRound([...this.#dirty]);
     const failure = this.#writeError;
     this.#writeError = undefined;
     if (failure !== undefined) throw failure.error;
@@ -217,7 +239,7 @@ export class BlockManager {
 
   /** Waits for writes in flight and forgets every block, dirty ones included. */
   async reset(): Promise<void> {
-    this.#generation++;
+    this.#loading.clear();
     this.#dirty.clear();
     await this.#round;
     this.#writeError = undefined;
@@ -242,21 +264,22 @@ export class BlockManager {
     last.slot = block.slot;
   }
 
-  #startRound(): Promise<void> {
-    this.#round ??= this.#writeRound().finally(() => {
+  #startRound(blocks: Block[]): Promise<void> {
+    const round = this.#writeRound(blocks).finally(() => {
       this.#round = undefined;
     });
-    return this.#round;
+    this.#round = round;
+    return round;
   }
 
-  /** Writes what is dirty now, adjacent blocks together. Never rejects: failures wait for the flush. */
-  async #writeRound(): Promise<void> {
-    const blocks = [...this.#dirty].sort((a, b) => a.number - b.number);
+  /** Writes dirty blocks, adjacent ones together. Never rejects: failures wait for the flush. */
+  async #writeRound(blocks: Block[]): Promise<void> {
+    blocks.sort((a, b) => a.number - b.number);
     for (const block of blocks) {
       block.dirty = false;
       block.writing = true;
+      this.#dirty.delete(block);
     }
-    this.#dirty.clear();
     const inFlight = new Set<Promise<void>>();
     for (let at = 0; at < blocks.length; ) {
       let end = at + 1;

@@ -33,6 +33,8 @@ export class Block {
   kind: BlockKind | undefined;
   /** Changed since it was last copied for a write. */
   dirty = false;
+  /** Bookkeeping of the cache: the operation that changed it last, and may hold it still. */
+  operation = 0;
   /** Bookkeeping of the cache: a copy is on its way to the device. */
   writing = false;
   /** Bookkeeping of the cache: used since the hand of the clock passed. */

@@ -9,26 +9,32 @@
 /** An operation with result `T`. It yields the number of the block it waits for, or {@link SAFE_POINT}. */
 export type Steps<T> = Generator<number, T, void>;
 
-/** Yielded by long operations where they hold no block for writing: the cache may write back and evict. */
+/** Yielded by long operations now and then: the cache may write back blocks of earlier operations, and evict. */
 export const SAFE_POINT = -1;
 
-/** Runs `steps` until it is done; a promise only if it had to wait. `satisfy` fetches what was yielded. */
-export function drive<T>(steps: Steps<T>, satisfy: (wanted: number) => Promise<void>): T | Promise<T> {
-  const first = steps.next();
-  return first.done === true ? first.value : driveOn(steps, first.value, satisfy);
+/** Provides what an operation yielded: at once (undefined), or with a promise. */
+export type Provide = (wanted: number) => Promise<void> | undefined;
+
+/** Runs `steps` until it is done; a promise only if it had to wait. */
+export function drive<T>(steps: Steps<T>, provide: Provide): T | Promise<T> {
+  for (let result = steps.next(); ; result = steps.next()) {
+    if (result.done === true) return result.value;
+    const wait = provide(result.value);
+    if (wait !== undefined) return driveOn(steps, wait, provide);
+  }
 }
 
-async function driveOn<T>(steps: Steps<T>, wanted: number, satisfy: (wanted: number) => Promise<void>): Promise<T> {
-  let waitingFor = wanted;
+async function driveOn<T>(steps: Steps<T>, first: Promise<void>, provide: Provide): Promise<T> {
+  let wait: Promise<void> | undefined = first;
   for (;;) {
     let failure: { error: unknown } | undefined;
     try {
-      await satisfy(waitingFor);
+      if (wait !== undefined) await wait;
     } catch (error) {
       failure = { error };
     }
-    const result = failure === undefined ? steps.next() : steps.throw(failure.error);
+    const result: IteratorResult<number, T> = failure === undefined ? steps.next() : steps.throw(failure.error);
     if (result.done === true) return result.value;
-    waitingFor = result.value;
+    wait = provide(result.value);
   }
 }

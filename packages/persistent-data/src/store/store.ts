@@ -21,7 +21,7 @@ import type { CommitsWithStore, MapHost } from "../space-map/disk-space-map.ts";
 import { MetadataSpaceMap } from "../space-map/metadata-space-map.ts";
 import { BLOCK_BYTES, Block, type BlockKind, validateBlock } from "./block.ts";
 import { BlockManager, type TrafficCounters } from "./block-manager.ts";
-import { drive, SAFE_POINT, type Steps } from "./steps.ts";
+import { drive, type Provide, SAFE_POINT, type Steps } from "./steps.ts";
 import { Turnstile } from "./turnstile.ts";
 
 /** How the application's superblock looks: the one block that is overwritten in place. */
@@ -57,8 +57,8 @@ export class Store implements BlockStore, MapHost {
   #committedChanges = 0;
   #poison: string | undefined;
   #closed = false;
-  readonly #satisfy = (wanted: number): Promise<void> =>
-    wanted === SAFE_POINT ? (this.#blocks.relieve() ?? Promise.resolve()) : this.#blocks.fetch(wanted);
+  readonly #provide: Provide = (wanted) =>
+    wanted === SAFE_POINT ? this.#blocks.relieve({ midway: true }) : this.#blocks.fetch(wanted);
 
   private constructor({ device, superblock, cacheBlocks = CACHE_BLOCKS, readOnly = false }: StoreOptions) {
     this.#blocks = new BlockManager(device, cacheBlocks);
@@ -110,7 +110,7 @@ export class Store implements BlockStore, MapHost {
       MetadataSpaceMap.open(this, { view, at }, (map) => {
         this.#map = map;
       }),
-      this.#satisfy,
+      this.#provide,
     );
     await work;
   }
@@ -164,7 +164,7 @@ export class Store implements BlockStore, MapHost {
     if (!this.#turnstile.tryEnter(false)) await this.#turnstile.enter(false);
     try {
       this.#checkOpen();
-      return await drive(make(), this.#satisfy);
+      return await drive(make(), this.#provide);
     } finally {
       this.#turnstile.leave(false);
       this.#blocks.evict();
@@ -181,7 +181,7 @@ export class Store implements BlockStore, MapHost {
     try {
       this.#checkWritable();
       const result = await this.#change(make);
-      const relief = this.#blocks.relieve();
+      const relief = this.#blocks.relieve({ midway: false });
       if (relief !== undefined) await relief;
       return result;
     } finally {
@@ -296,6 +296,10 @@ export class Store implements BlockStore, MapHost {
     return { block, shared };
   }
 
+  release(block: Block): void {
+    this.#blocks.release(block);
+  }
+
   *isShared(number: number): Steps<boolean> {
     return this.#map.isSharedCached(number) ?? (yield* this.#map.isShared(number));
   }
@@ -317,8 +321,9 @@ export class Store implements BlockStore, MapHost {
 
   async #change<T>(make: () => Steps<T>): Promise<T> {
     const before = this.#changes;
+    this.#blocks.beginOperation();
     try {
-      return await drive(make(), this.#satisfy);
+      return await drive(make(), this.#provide);
     } catch (error) {
       if (this.#changes !== before) this.#poisonWith(error);
       throw error;
