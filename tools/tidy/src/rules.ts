@@ -23,7 +23,7 @@ export const OUTSIDE: Readonly<Record<string, readonly string[]>> = {
   "persistent-data": [],
   ploop: ["fast-xml-parser"],
   kvdo: ["lz4-wasm"],
-  thin: [],
+  thin: ["sax"],
 };
 
 /** node: modules of the libraries. What is not here does no I/O of its own. */

@@ -88,7 +88,7 @@ export class PoolMetadata {
         const message = "the metadata device is blank and may not be formatted: open the pool for writing";
         throw new VdoError("VDO_READ_ONLY", message, { object: "thin pool metadata" });
       }
-      const metadata = new PoolMetadata(await format(await Store.create(options), device, blockSectors), device);
+      const metadata = new PoolMetadata(await formatState(await Store.create(options), device, blockSectors), device);
       await metadata.commit();
       return metadata;
     }
@@ -345,7 +345,7 @@ export class PoolMetadata {
 }
 
 /** An empty pool, not committed. */
-async function format(store: Store, device: BlockDevice, blockSectors: number): Promise<PoolState> {
+export async function formatState(store: Store, device: BlockDevice, blockSectors: number): Promise<PoolState> {
   const bytes = device.blockCount * device.blockSize;
   const superblock: ThinSuperblock = {
     ...thinSuperblock.decode(new Uint8Array(thinSuperblock.size)),
