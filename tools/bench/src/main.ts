@@ -1,7 +1,7 @@
 /**
  * Speed and memory of a volume against qemu-nbd and nbdkit, all served at the same time from one tmpfs.
  *
- *   npm run bench -- [--quick] [--rounds N] [--only PART-OF-A-WORKLOAD'S-NAME | index] [--servers A,B] [--output FILE]
+ *   npm run bench -- [--quick] [--rounds N] [--only PART-OF-A-WORKLOAD'S-NAME | index | ploop] [--servers A,B] [--output FILE]
  *
  * Prints one table and writes bench-results/TIME.json. Needs fio, qemu-utils and nbdkit; a full run takes about six
  * minutes, a quick one about one. The method is in tools/bench/README.md.
@@ -14,6 +14,7 @@ import { parseArgs } from "node:util";
 import { requirePrograms } from "@vdo/block-device/testing";
 import { type IndexFigures, measureIndex } from "./index-speed.ts";
 import { PEER_NAMES, type Peer, type PeerName, startPeer } from "./peers.ts";
+import { measurePloop, type PloopRow, ploopTable } from "./ploop-speed.ts";
 import { peakMebibytes } from "./process-figures.ts";
 import { type DiscardFigures, measureFullDiscard, measureRounds, type Row } from "./rounds.ts";
 import { indexTable, memoryTable, rowsTable } from "./table.ts";
@@ -41,6 +42,7 @@ interface Results {
   peaks: Map<string, number>;
   discard: DiscardFigures | undefined;
   index: IndexFigures | undefined;
+  ploop: PloopRow[];
 }
 
 interface Settings {
@@ -51,7 +53,7 @@ interface Settings {
 }
 
 async function measure(folder: string, settings: Settings): Promise<Results> {
-  const results: Results = { rows: [], peaks: new Map(), discard: undefined, index: undefined };
+  const results: Results = { rows: [], peaks: new Map(), discard: undefined, index: undefined, ploop: [] };
   const { quick, rounds, only } = settings;
   if (only === undefined || only === "index") {
     say("index: new and known names");
@@ -62,6 +64,10 @@ async function measure(folder: string, settings: Settings): Promise<Results> {
     rmSync(file);
   }
   if (only === "index") return results;
+  if (only === undefined || only === "ploop") {
+    results.ploop = await measurePloop(folder, { rounds, sliceMilliseconds: quick ? 400 : 800, say });
+  }
+  if (only === "ploop") return results;
   const peers: Peer[] = [];
   try {
     for (const name of settings.servers) {
@@ -112,6 +118,7 @@ async function main(): Promise<number> {
     if (results.rows.length > 0) console.log(`\n${rowsTable(results.rows)}\n`);
     if (results.peaks.size > 0) console.log(`${memoryTable(results.peaks, results.discard)}\n`);
     if (results.index !== undefined) console.log(`${indexTable(results.index)}\n`);
+    if (results.ploop.length > 0) console.log(`${ploopTable(results.ploop)}\n`);
     const when = new Date().toISOString();
     const output = settings.output ?? join(root, "bench-results", `${when.replace(/[:.]/g, "-")}.json`);
     mkdirSync(dirname(output), { recursive: true });

@@ -371,19 +371,10 @@ export class PloopDevice implements BlockDevice {
     await this.#operations;
     await this.engine.idle();
     try {
-      if (!this.readOnly) await this.#finish();
+      if (!this.readOnly) await this.engine.closeTop();
     } finally {
       await settle(this.engine.deltas.map((delta) => delta.file.close()));
     }
-  }
-
-  /** Gives back what the file has too much, and takes the in-use mark away. */
-  async #finish(): Promise<void> {
-    const { top, holes, usesMore, clusterBytes } = this.engine;
-    await top.file.flush();
-    const end = holes.usedEnd() * clusterBytes;
-    if (!usesMore && end < top.file.length) await top.file.setLength(end);
-    await top.markClosed(this.engine.isTopEmpty);
   }
 }
 

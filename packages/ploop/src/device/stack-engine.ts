@@ -208,6 +208,15 @@ export class StackEngine {
     await this.writeTop(page.number * PAGE_BYTES, bytes);
   }
 
+  /** Gives back what the top's file has too much, and takes its in-use mark away. */
+  async closeTop(): Promise<void> {
+    const { top, holes, usesMore, clusterBytes } = this;
+    await top.file.flush();
+    const end = holes.usedEnd() * clusterBytes;
+    if (!usesMore && end < top.file.length) await top.file.setLength(end);
+    await top.markClosed(this.isTopEmpty);
+  }
+
   /** Level and place of a cluster; `undefined` when nothing holds it. */
   async lookUp(cluster: number): Promise<{ level: number; place: number } | undefined> {
     const page = this.map.cached(pageOf(cluster)) ?? (await this.map.load(pageOf(cluster)));

@@ -27,7 +27,7 @@ export async function snapshotTop(device: PloopDevice, file: ImageFile): Promise
       throw refused("snapshot", "EINVAL", `${file.name} is not of the size of ${old.name}`);
     }
     await fresh.markOpen();
-    await old.markClosed(engine.isTopEmpty);
+    await engine.closeTop();
     engine.deltas.push(fresh);
     await engine.stackChanged({ newTop: true });
   });
@@ -99,7 +99,7 @@ export async function flipUpperDeltas(device: PloopDevice): Promise<void> {
     });
     if (shared >= 0) throw stop("EEXIST", `cluster ${shared} is in both deltas`);
     await lower.markOpen();
-    await top.markClosed(engine.isTopEmpty);
+    await engine.closeTop();
     engine.deltas[topLevel] = lower;
     engine.deltas[topLevel - 1] = top;
     await engine.stackChanged({ newTop: true });
