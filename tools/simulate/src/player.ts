@@ -368,7 +368,8 @@ export class Player {
       if (volume === undefined) throw new SimulationFailure("the power of a fork is cut");
       if (volume.readOnly) throw new SimulationFailure(`read-only after a crash: ${machine.readOnlyReason}`);
       await this.#verify(machine, touched, judge);
-      await machine.until("the recovery of the slabs", () => !machine.isScrubbing);
+      await machine.until("the recovery of the slabs", () => !machine.isScrubbing || volume.readOnly);
+      if (volume.readOnly) throw new SimulationFailure(`read-only while recovering slabs: ${machine.readOnlyReason}`);
       await machine.run("close after a crash", volume.close());
       await this.#audit(machine);
     }
