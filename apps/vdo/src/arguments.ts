@@ -22,6 +22,7 @@ export function settingsOf(args: Arguments): GivenSettings {
     indexSparse: args["sparseIndex"],
     logicalBlockSize: emulate === undefined ? undefined : emulate === "enabled" ? 512 : 4096,
     logicalSize: args["vdoLogicalSize"],
+    onFull: args["onFull"],
     maxDiscardSize: args["maxDiscardSize"],
     slabSize: args["vdoSlabSize"],
     uuid: args["uuid"],

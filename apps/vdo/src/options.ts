@@ -191,6 +191,12 @@ const VOLUME: readonly OptionSpec[] = [
     help: "The largest discard, at least 4K and less than 4G. The default is 4K.",
   },
   {
+    flags: ["--onFull"],
+    metavar: "<command>",
+    check: (text) => text,
+    help: "A shell command that is run at 80 % of the physical size and at each 5 % more, with the volume's name and the percentage as its words; an empty string for none.",
+  },
+  {
     flags: ["--uuid"],
     metavar: "<uuid>",
     check: uuid,
@@ -227,6 +233,7 @@ export const MODIFY: readonly OptionSpec[] = VOLUME.filter(({ flags }) =>
     "--blockMapCacheSize",
     "--blockMapPeriod",
     "--maxDiscardSize",
+    "--onFull",
     "--uuid",
     "--vdoAckThreads",
     "--vdoBioRotationInterval",
@@ -295,6 +302,21 @@ export const COPY: readonly OptionSpec[] = [
   },
   ...CREATE,
   enabled("--verify", "enabled", "Whether the volume is read back and compared with the source."),
+];
+
+const listenAddress: ValueCheck<{ host: string; port: number }> = (text) => {
+  const [, host = "", port = ""] = /^(?:(.+):)?(\d{1,5})$/.exec(text) ?? [];
+  if (port === "" || Number(port) > 65535) throw new Error("must be a port, or a host and a port: 127.0.0.1:9756");
+  return { host: host === "" ? "127.0.0.1" : host.replace(/^\[|\]$/g, ""), port: Number(port) };
+};
+
+export const METRICS: readonly OptionSpec[] = [
+  {
+    flags: ["--listen"],
+    metavar: "<address>",
+    check: listenAddress,
+    help: "Where to listen, as HOST:PORT or a port of this machine's loopback. The default is 127.0.0.1:9756.",
+  },
 ];
 
 export const START: readonly OptionSpec[] = [

@@ -56,6 +56,7 @@ const COMPLETE: Readonly<Record<string, string[]>> = {
   growLogical: ["--name=v0", "--vdoLogicalSize=1T"],
   import: ["--name=v0", "--device=/nowhere/disk"],
   list: ["--all"],
+  metrics: [],
   modify: ["--name=v0", "--vdoBioThreads=2"],
   printConfigFile: [],
   status: [],
@@ -66,7 +67,7 @@ const complete = (name: string): string[] => COMPLETE[name] ?? ["--name=v0"];
 const own = (name: string): string[] => complete(name).filter((word) => word !== "--name=v0");
 const NAMES = Object.keys(SUBCOMMANDS);
 /** Subcommands that need no configuration. */
-const UNCONFIGURED = ["version", "estimate", "calculateSize", "debugMetadata"];
+const UNCONFIGURED = ["version", "estimate", "calculateSize", "debugMetadata", "metrics"];
 const CONFIGURED = NAMES.filter((name) => !UNCONFIGURED.includes(name));
 const READING = ["list", "printConfigFile", "status"];
 

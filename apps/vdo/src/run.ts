@@ -66,6 +66,7 @@ function sessionOf(log: CommandLog, args: Arguments, streams: Streams, environme
     log,
     streams,
     version: environment.version,
+    environment,
     serveHere: (name, given) => serveHere({ name, args: given, manager, log, environment }),
   };
 }

@@ -1,5 +1,5 @@
 /** The subcommands: what each selects, its options, and what it does with a manager. */
-import type { CommandLog, CreateOptions, Manager } from "@vdo/manager";
+import type { CommandLog, CreateOptions, Environment, Manager } from "@vdo/manager";
 import { type Arguments, createOptions, selection } from "./arguments.ts";
 import {
   ACTIVATE,
@@ -21,6 +21,7 @@ import {
   REGENERATE_GEOMETRY,
   SET_UUID,
 } from "./metadata-commands.ts";
+import { METRICS } from "./metrics-command.ts";
 import { AUDIT, FORCE_REBUILD, SET_READ_ONLY } from "./offline-tools.ts";
 import * as options from "./options.ts";
 import type { Streams } from "./parser.ts";
@@ -32,6 +33,7 @@ export interface Session {
   log: CommandLog;
   streams: Streams;
   version: string;
+  environment: Environment;
   /** Serves a volume in this process; resolves with the exit status. */
   serveHere(name: string, args: Arguments): Promise<number>;
 }
@@ -128,6 +130,7 @@ export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
     },
   },
   listMetadata: LIST_METADATA,
+  metrics: METRICS,
   modify: MODIFY,
   printConfigFile: {
     help: "Prints the configuration.",

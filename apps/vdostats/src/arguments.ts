@@ -10,6 +10,7 @@ export interface StatsArguments {
   human: boolean;
   si: boolean;
   json: boolean;
+  prometheus: boolean;
   /** Volumes that are asked for; empty for all. */
   operands: string[];
 }
@@ -25,6 +26,7 @@ const OPTIONS: readonly { long: string; short?: string; flag: Flag }[] = [
   { long: "verbose", short: "v", flag: "verbose" },
   { long: "version", short: "V", flag: "version" },
   { long: "json", flag: "json" },
+  { long: "prometheus", flag: "prometheus" },
 ];
 
 /** The parsed words, or the text of the first mistake. */
@@ -36,6 +38,7 @@ export function parseArguments(words: readonly string[]): StatsArguments | { mis
     human: false,
     si: false,
     json: false,
+    prometheus: false,
     operands: [],
   };
   for (let i = 0; i < words.length; i++) {

@@ -1,7 +1,14 @@
 /** The `vdostats` command: parse, ask the daemons, print. */
 import { basename } from "node:path";
 import { errorMessage } from "@vdo/base";
-import { type ClientEnvironment, RunningVolumes, type SampledVolume, tableLines, verboseLines } from "@vdo/manager";
+import {
+  type ClientEnvironment,
+  metricsText,
+  RunningVolumes,
+  type SampledVolume,
+  tableLines,
+  verboseLines,
+} from "@vdo/manager";
 import { parseArguments, type StatsArguments } from "./arguments.ts";
 
 export interface RunOptions {
@@ -29,6 +36,7 @@ Options:
   -v, --verbose          print every statistic, one per line
   -V, --version          print the version and exit
       --json             print every statistic as JSON
+      --prometheus       print every statistic in the text format of Prometheus
 `;
 
 /** Runs one command line; resolves with the exit status: 0, or 1 for anything that failed. */
@@ -62,7 +70,8 @@ async function printStatistics(
     streams.err(`vdostats: ${errorMessage(error)}\n`);
     status = 1;
   }
-  if (sampled.length > 0) streams.out(text(sampled, args));
+  if (sampled.length > 0 && args.prometheus) streams.out(await metricsText(sampled, environment.version));
+  else if (sampled.length > 0) streams.out(text(sampled, args));
   return status;
 }
 

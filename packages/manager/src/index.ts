@@ -42,6 +42,8 @@ export { Paths, type VolumePaths } from "./host/paths.ts";
 export { type ProgramResult, type Programs, systemPrograms } from "./host/programs.ts";
 export { kvdoEngine } from "./kvdo-engine.ts";
 export { Manager, type ManagerOptions } from "./manager.ts";
+export { type MetricsAddress, MetricsServer } from "./metrics/metrics-server.ts";
+export { type MeasuredVolume, metricsText } from "./metrics/volume-metrics.ts";
 export { OfflineTools } from "./offline-tools.ts";
 export { copyDisk, type PloopCopyOptions } from "./ploop/ploop-copy.ts";
 export {

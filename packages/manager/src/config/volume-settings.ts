@@ -43,6 +43,8 @@ export interface VolumeSettings {
   logicalThreads: number;
   maxDiscardSize: number;
   name: string;
+  /** Command that is run when the volume fills up; undefined or empty for none. */
+  onFull: string | undefined;
   physicalSize: number;
   physicalThreads: number;
   slabSize: number;
@@ -82,6 +84,7 @@ const KEYS: { readonly [K in Key]: readonly [kind: Kind, fallback: VolumeSetting
   logicalThreads: ["integer", 1],
   maxDiscardSize: ["size", 4096],
   name: ["text", ""],
+  onFull: ["optional", undefined],
   physicalSize: ["size", 0],
   physicalThreads: ["integer", 1],
   slabSize: ["size", 2048 * M],

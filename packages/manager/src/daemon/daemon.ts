@@ -19,6 +19,7 @@ import type { Paths, VolumePaths } from "../host/paths.ts";
 import { openStorage, type Storage } from "../host/storage.ts";
 import { type AttachChoice, uuidText, type WritePolicy } from "../values.ts";
 import type { ExportServer } from "./exporter.ts";
+import { runFullHook } from "./full-hook.ts";
 import { FullnessMonitor } from "./fullness.ts";
 import { daemonOperations } from "./operations.ts";
 import { type DaemonState, readState, removeRuntimeFiles, runningVolumes, writeState } from "./state.ts";
@@ -153,7 +154,17 @@ export class Daemon {
     this.#state = this.#describe(storage, instance, attachment);
     await writeState(this.#files.stateFile, this.#state);
     this.#stage = "ready";
-    const monitor = new FullnessMonitor(this.name, () => this.#volume.status(), this.#options.environment.clock, log);
+    const { settings, environment } = this.#options;
+    const monitor = new FullnessMonitor({
+      name: this.name,
+      status: () => this.#volume.status(),
+      clock: environment.clock,
+      log,
+      onFull: (percent) => {
+        const { onFull } = settings;
+        if (onFull !== undefined && onFull !== "") runFullHook(onFull, { name: this.name, percent }, environment, log);
+      },
+    });
     monitor.start();
     this.#undo.push(async () => monitor.stop());
     log("info", `VDO instance ${instance} volume is ready at ${attachment.path}`);

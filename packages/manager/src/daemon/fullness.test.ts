@@ -3,6 +3,7 @@ import { FullnessMonitor } from "./fullness.ts";
 
 test("each level of fullness warns once, until the use has fallen well below it", () => {
   const warnings: string[] = [];
+  const hooks: string[] = [];
   let usedBlocks = 0;
   const status = () => ({
     mode: "normal" as const,
@@ -13,7 +14,13 @@ test("each level of fullness warns once, until the use has fallen well below it"
     totalBlocks: 10_000,
   });
   const clock = { now: () => 0, wallMicroseconds: () => 0, after: () => () => undefined };
-  const monitor = new FullnessMonitor("v0", status, clock, (_level, text) => warnings.push(text));
+  const monitor = new FullnessMonitor({
+    name: "v0",
+    status,
+    clock,
+    log: (_level, text) => warnings.push(text),
+    onFull: (percent) => hooks.push(percent),
+  });
   for (const used of [7900, 8069, 8100, 8499, 8500, 8100, 8499, 7900, 8000, 9999]) {
     usedBlocks = used;
     monitor.check();
@@ -24,4 +31,5 @@ test("each level of fullness warns once, until the use has fallen well below it"
     "VDO v0 is now 80.00% full.",
     "VDO v0 is now 99.99% full.",
   ]);
+  expect(hooks).toEqual(["80.69", "85.00", "80.00", "99.99"]);
 });

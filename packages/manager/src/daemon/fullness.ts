@@ -9,19 +9,30 @@ const FIRST_PERCENT = 80;
 const STEP_PERCENT = 5;
 const INTERVAL_MILLISECONDS = 10_000;
 
+export interface FullnessOptions {
+  name: string;
+  status: () => VolumeStatus;
+  clock: Clock;
+  log: (level: "warning", text: string) => void;
+  /** Told with each warning. */
+  onFull?: (percent: string) => void;
+}
+
 export class FullnessMonitor {
   readonly #name: string;
   readonly #status: () => VolumeStatus;
   readonly #clock: Clock;
   readonly #log: (level: "warning", text: string) => void;
+  readonly #onFull: (percent: string) => void;
   #warned = 0;
   #cancel: (() => void) | undefined;
 
-  constructor(name: string, status: () => VolumeStatus, clock: Clock, log: (level: "warning", text: string) => void) {
+  constructor({ name, status, clock, log, onFull = () => undefined }: FullnessOptions) {
     this.#name = name;
     this.#status = status;
     this.#clock = clock;
     this.#log = log;
+    this.#onFull = onFull;
   }
 
   /** Looks now and then every ten seconds, until {@link stop}. */
@@ -42,6 +53,7 @@ export class FullnessMonitor {
     if (level > this.#warned) {
       this.#log("warning", `VDO ${this.#name} is now ${percent.toFixed(2)}% full.`);
       this.#warned = level;
+      this.#onFull(percent.toFixed(2));
     } else if (this.#warned > 0 && percent < this.#warned - STEP_PERCENT) this.#warned = level;
   }
 }

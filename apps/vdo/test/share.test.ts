@@ -1,0 +1,40 @@
+/** The files that are installed beside the program. */
+import { readFile } from "node:fs/promises";
+import { emptyStatistics } from "@vdo/kvdo";
+import { metricsText } from "@vdo/manager";
+import { expect, test } from "vitest";
+import { parse } from "yaml";
+import { SUBCOMMANDS } from "../src/subcommands.ts";
+
+const share = (path: string): Promise<string> => readFile(new URL(`../share/${path}`, import.meta.url), "utf8");
+
+interface Rules {
+  groups: { rules: { alert: string; expr: string; annotations: Record<string, string> }[] }[];
+}
+
+test("every alert rule asks for metrics that exist, and says what to do", async () => {
+  const known = await metricsText([{ name: "v", statistics: emptyStatistics() }], "0");
+  const { groups } = parse(await share("prometheus/vdo-alerts.yml")) as Rules;
+  const rules = groups.flatMap((group) => group.rules);
+  expect(rules.length).toBeGreaterThan(4);
+  for (const { alert, expr, annotations } of rules) {
+    const names = expr.match(/\bvdo_\w+/g) ?? [];
+    expect(names.length, alert).toBeGreaterThan(0);
+    for (const name of names) expect(known, alert).toContain(`# TYPE ${name} `);
+    expect(annotations["description"], alert).not.toBe(undefined);
+  }
+});
+
+test.each(["vdo@.service", "vdo.service", "vdo-metrics.service"])("%s calls commands that exist", async (unit) => {
+  const text = await share(`systemd/${unit}`);
+  const calls = [...text.matchAll(/^Exec\w+=\/usr\/bin\/vdo (\w+)(.*)$/gm)];
+  expect(calls.length).toBeGreaterThan(0);
+  for (const [, name = "", words = ""] of calls) {
+    const subcommand = SUBCOMMANDS[name];
+    expect(subcommand, name).toBeDefined();
+    for (const [flag] of words.matchAll(/--\w+/g)) {
+      const known = ["--name", "--all", ...(subcommand?.options ?? []).flatMap(({ flags }) => flags)];
+      expect(known).toContain(flag);
+    }
+  }
+});
