@@ -127,7 +127,11 @@ export async function measurePloop(
             rates[i]?.push(operations / seconds);
           }
         }
-        const [ours, parallels, raw] = rates.map((list) => Math.round(spreadOf(list).median)) as [number, number, number];
+        const [ours, parallels, raw] = rates.map((list) => Math.round(spreadOf(list).median)) as [
+          number,
+          number,
+          number,
+        ];
         rows.push({ height, workload: name, ours, parallels, raw });
       }
     } finally {
