@@ -171,6 +171,24 @@ describe("a node", () => {
   });
 });
 
+test("siblings of different sorts never exchange entries", async () => {
+  // A leaf in the middle says that it is internal: its values are small numbers, some of them addresses.
+  const child = children[2] as number;
+  const bytes = damaged(child, (block) => {
+    block.view.setUint32(4, 1, true);
+    for (let i = 0; i < entryCount(block); i++) setAddress(block, i, children[0] as number);
+  });
+  const store = await Store.open({ device: MemoryDevice.from(bytes), superblock: TOY });
+  const tree = new BTree(store, { type: { codec: u64le }, name: "toy tree" });
+  const top = await store.read(() => store.load(root, NODE_KIND));
+  const low = u64le.get(top.view, 32 + 8);
+  const filling = store.write(function* () {
+    let at = root;
+    for (let key = low; key < low + 2000; key++) at = (yield* tree.insert(at, [key], 1)).root;
+  });
+  await expect(filling).rejects.toMatchObject({ code: "VDO_CORRUPT" });
+});
+
 test("a walk reports damage with the keys that are lost, and goes on beside it", async () => {
   const lost: [number, number][] = [];
   let copy = image;

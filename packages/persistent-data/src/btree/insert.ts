@@ -28,6 +28,8 @@ import { redistribute2, redistribute3 } from "./redistribute.ts";
 import {
   addressType,
   type BlockStore,
+  checkAddress,
+  checkSiblings,
   freeSlots,
   shadowNode,
   type TreeContext,
@@ -208,10 +210,13 @@ function* makeRoom(place: Placing, crowded: Crowded): Steps<Block> {
 }
 
 /** The sibling, for a look at how full it is; undefined if it is shared. */
-function* sibling({ store, path }: Placing, { parent }: Crowded, index: number): Steps<Block | undefined> {
+function* sibling({ store, path }: Placing, { parent, node }: Crowded, index: number): Steps<Block | undefined> {
   const number = addressAt(parent, index);
+  checkAddress(store, number, path);
   if (yield* store.isShared(number)) return undefined;
-  return store.cached(number, NODE_KIND) ?? (yield* store.load(number, NODE_KIND, path.toString()));
+  const found = store.cached(number, NODE_KIND) ?? (yield* store.load(number, NODE_KIND, path.toString()));
+  checkSiblings(node, found, path);
+  return found;
 }
 
 function* shadowSibling({ store, type, path }: Placing, { parent }: Crowded, index: number): Steps<Block> {

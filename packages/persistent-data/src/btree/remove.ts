@@ -2,7 +2,6 @@
  * Removal, with the kernel's policy: at every internal node on the way the children around the key are rebalanced, whether
  * they are nearly empty or not. (Linux 6.12, dm-btree-remove.)
  */
-import { corrupt } from "../errors.ts";
 import {
   addressAt,
   copyEntries,
@@ -27,6 +26,8 @@ import {
   addressType,
   type BlockStore,
   checkAddress,
+  checkSiblings,
+  checkSort,
   incrementChildren,
   shadowNode,
   type TreeContext,
@@ -186,21 +187,6 @@ function* takePart({ store, type, path }: Removing, node: Block, index: number):
   path.pop();
   setAddress(node, index, child.number);
   return child;
-}
-
-function checkSort(node: Block, { size, max }: { size: number; max: number }, path: TreePath): void {
-  const place = `${path}: block ${node.number}`;
-  if (valueSize(node) !== size) throw corrupt(place, "value size", { expected: size, actual: valueSize(node) });
-  if (entriesMax(node) !== max) throw corrupt(place, "entries max", { expected: max, actual: entriesMax(node) });
-}
-
-/** Siblings must be of one sort, or entries cannot move between them. */
-function checkSiblings(first: Block, other: Block, path: TreePath): void {
-  checkSort(other, { size: valueSize(first), max: entriesMax(first) }, path);
-  if (isLeaf(first) !== isLeaf(other)) {
-    const name = (node: Block): string => (isLeaf(node) ? "leaf" : "internal");
-    throw corrupt(`${path}: block ${other.number}`, "flags", { expected: name(first), actual: name(other) });
-  }
 }
 
 function* rebalance2(state: Removing, node: Block, index: number): Steps<void> {

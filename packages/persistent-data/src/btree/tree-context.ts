@@ -258,3 +258,19 @@ export function checkContext({ levels, type }: TreeContext<unknown>): void {
 export function freeSlots(node: Block): number {
   return entriesMax(node) - entryCount(node);
 }
+
+/** What must hold for a node that exchanges entries with others. */
+export function checkSort(node: Block, { size, max }: { size: number; max: number }, path: TreePath): void {
+  const place = `${path}: block ${node.number}`;
+  if (valueSize(node) !== size) throw corrupt(place, "value size", { expected: size, actual: valueSize(node) });
+  if (entriesMax(node) !== max) throw corrupt(place, "entries max", { expected: max, actual: entriesMax(node) });
+}
+
+/** Siblings must be of one sort, or entries cannot move between them. */
+export function checkSiblings(first: Block, other: Block, path: TreePath): void {
+  checkSort(other, { size: valueSize(first), max: entriesMax(first) }, path);
+  if (isLeaf(first) !== isLeaf(other)) {
+    const name = (node: Block): string => (isLeaf(node) ? "leaf" : "internal");
+    throw corrupt(`${path}: block ${other.number}`, "flags", { expected: name(first), actual: name(other) });
+  }
+}
