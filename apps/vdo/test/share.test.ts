@@ -4,7 +4,10 @@ import { emptyStatistics } from "@vdo/kvdo";
 import { metricsText } from "@vdo/manager";
 import { expect, test } from "vitest";
 import { parse } from "yaml";
+import { manPage } from "../src/documents/man-page.ts";
+import { roff } from "../src/documents/roff.ts";
 import { SUBCOMMANDS } from "../src/subcommands.ts";
+import { SHARE_FILES } from "./support/share-files.ts";
 
 const share = (path: string): Promise<string> => readFile(new URL(`../share/${path}`, import.meta.url), "utf8");
 
@@ -37,4 +40,23 @@ test.each(["vdo@.service", "vdo.service", "vdo-metrics.service"])("%s calls comm
       expect(known).toContain(flag);
     }
   }
+});
+
+test.each(Object.keys(SHARE_FILES))("%s is what the tables say; write-share.ts makes it", async (path) => {
+  expect(await share(path)).toBe(SHARE_FILES[path]?.());
+});
+
+test("the manual page names every subcommand and every option that help shows", () => {
+  const page = manPage();
+  for (const [name, { options }] of Object.entries(SUBCOMMANDS)) {
+    expect(page).toContain(`\n.SS ${name}\n`);
+    for (const { flags, help } of options) {
+      if (help !== undefined) expect(page).toContain(`\\fB${roff(flags.at(-1) ?? "")}\\fR`);
+    }
+  }
+});
+
+test("text that looks like a request is plain text in the manual", () => {
+  expect(roff(".so /etc/passwd")).toBe("\\&.so /etc/passwd");
+  expect(roff("a\\b-c")).toBe("a\\eb\\-c");
 });
