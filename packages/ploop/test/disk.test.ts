@@ -171,6 +171,46 @@ describe("a disk", () => {
   });
 });
 
+test("a disk becomes the other version and back, with a cut at every step undone", async () => {
+  const prepared = new MemoryDirectory();
+  const original = await create(prepared);
+  await write(original, 0, 1, 3);
+  await original.snapshot();
+  await write(original, 2, 2, 2);
+  const images = async (directory: MemoryDirectory): Promise<string> => {
+    const parts = await Promise.all(
+      [...directory.files].map(async ([name, device]) => {
+        const page = new Uint8Array(4096);
+        await device.read(1, page);
+        return `${name} ${Buffer.from(page).toString("hex")}`;
+      }),
+    );
+    return parts.sort().join("\n");
+  };
+  const before = await images(prepared);
+  for (let cutAt = 0; ; cutAt++) {
+    const directory = await prepared.clone();
+    directory.cutAt = cutAt;
+    const disk = await load(directory);
+    const isDone = await disk.convertVersion(1).then(
+      () => true,
+      () => false,
+    );
+    directory.powerOn();
+    if (isDone) {
+      expect(head(await read(disk))).toEqual([1, 1, 2, 2, 0]);
+      expect((await images(directory)).includes(Buffer.from("WithoutFreeSpace").toString("hex"))).toBe(true);
+    }
+    // What was interrupted is undone by the next attempt, which then succeeds; so does the way back.
+    await disk.convertVersion(1).catch((error: unknown) => expect(error).toEqual(refuses("EBUSY")));
+    await disk.convertVersion(1);
+    await disk.convertVersion(2);
+    expect(await images(directory), `cut at ${cutAt}`).toBe(before);
+    if (isDone) break;
+    expect(cutAt).toBeLessThan(100);
+  }
+});
+
 test("a disk has at most 126 snapshots", async () => {
   const directory = new MemoryDirectory();
   const disk = await create(directory);

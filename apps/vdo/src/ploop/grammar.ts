@@ -95,14 +95,10 @@ export const PLOOP_COMMANDS: { readonly [name: string]: PloopGrammar } = {
     words: [DESCRIPTOR],
   },
   convert: {
-    help: "Makes a disk raw, preallocated or expanded.",
+    help: "Makes a disk raw, preallocated or expanded, or its images of another version.",
     options: [
-      {
-        flags: ["-f", "--format"],
-        choices: ["raw", "preallocated", "expanded"],
-        required: true,
-        help: "What it becomes.",
-      },
+      { flags: ["-f", "--format"], choices: ["raw", "preallocated", "expanded"], help: "What it becomes." },
+      { flags: ["-v", "--version"], choices: ["1", "2"], help: "Version that the images get." },
     ],
     words: [DESCRIPTOR],
   },

@@ -105,6 +105,9 @@ describe("a disk at rest", () => {
     await ploop("snapshot", descriptor);
     expect((await ploop("snapshot-merge", "-A", descriptor)).status).toBe(0);
     expect(await ploop("snapshot-merge", descriptor)).toMatchObject({ status: 43 });
+    expect((await ploop("convert", "-v", "1", descriptor)).status).toBe(0);
+    expect((await ploop("info", descriptor)).out).toContain("fmt_version:\t1");
+    expect((await ploop("convert", "-v", "2", "-f", "raw", descriptor)).status).toBe(38);
     expect((await ploop("convert", "-f", "preallocated", descriptor)).status).toBe(0);
     expect((await ploop("convert", "-f", "raw", descriptor)).status).toBe(0);
     expect((await readFile(join(machine.folder, "disk", "root.hds"))).equals(before)).toBe(true);

@@ -20,7 +20,7 @@ import {
   statusLine,
 } from "@vdo/ploop";
 import { ParseEnd, type Streams } from "../parser.ts";
-import { parsePloop } from "./grammar.ts";
+import { PARAMETER_STATUS, parsePloop } from "./grammar.ts";
 import { startDisk } from "./start.ts";
 import { guidOf, ploopStatusOf, sectorsOf } from "./values.ts";
 
@@ -203,9 +203,15 @@ async function resizeDisk(call: Call): Promise<undefined> {
   return say(call, `${basename(call.path)}: ${sectors} sectors`);
 }
 
-async function convert(call: Call): Promise<undefined> {
-  const mode = text(call, "format") as "raw" | "preallocated" | "expanded";
-  await (await loadPloopDisk(call.path)).convert(mode, call.progress);
+async function convert(call: Call): Promise<number | undefined> {
+  const [mode, version] = [text(call, "format"), text(call, "version")];
+  if ((mode === undefined) === (version === undefined)) {
+    call.streams.err("exactly one of -f and -v is needed\n");
+    return PARAMETER_STATUS;
+  }
+  const disk = await loadPloopDisk(call.path);
+  if (mode !== undefined) await disk.convert(mode as "raw" | "preallocated" | "expanded", call.progress);
+  else await disk.convertVersion(version === "1" ? 1 : 2);
   return say(call, "ploop image has been successfully converted");
 }
 

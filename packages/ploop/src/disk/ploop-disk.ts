@@ -32,6 +32,7 @@ import { type CheckOptions, type CheckReport, checkImage } from "../image/check.
 import { type CreateImageOptions, createImage } from "../image/create.ts";
 import { Delta } from "../image/delta.ts";
 import { copyToRaw, growImage, mergeImages, type OfflineProgress, preallocateImage } from "../image/offline.ts";
+import { convertImages } from "./convert-version.ts";
 
 /** Snapshots of one disk. */
 const SNAPSHOTS_MAX = 126;
@@ -424,6 +425,20 @@ export class PloopDisk {
       device.resume();
     }
     await this.#store({ ...this.#descriptor, ...geometryOf(sectors), sizeSectors: sectors });
+  }
+
+  /**
+   * Makes all images of the given version of the format. An interrupted conversion is undone, and refused (EBUSY) so that it
+   * is started anew.
+   */
+  async convertVersion(version: FormatVersion): Promise<void> {
+    const { mode, images, shots } = this.#descriptor;
+    if (mode === "raw") throw refused("convert", "EINVAL", "a raw image has no version");
+    const isBase = ({ guid }: DescriptorImage): boolean =>
+      shots.some((shot) => sameGuid(shot.guid, guid) && sameGuid(shot.parent, NO_GUID));
+    const ordered = [...images].sort((a, b) => Number(isBase(b)) - Number(isBase(a)));
+    const names = ordered.map(({ file }) => file);
+    await convertImages(this.directory, names, version);
   }
 
   /** Makes the disk preallocated, expanded, or raw. Only a disk of one image can become preallocated or raw. */
