@@ -7,6 +7,7 @@ import { filesUnder, isTest, readText, root } from "./workspace.ts";
 /** Packages with on-disk structures: short name → what the document is called and about. */
 const DOCUMENTS: Readonly<Record<string, string>> = {
   kvdo: "The structures of a VDO volume",
+  ploop: "The structures of a ploop image",
   uds: "The structures of a deduplication index",
 };
 

@@ -71,6 +71,7 @@ export const HOT_PATHS: readonly string[] = [
   "packages/nbd/src/server/",
   "packages/uds/src/delta/",
   "packages/uds/src/volume-index.ts",
+  "packages/ploop/src/device/",
   "packages/kvdo/src/data-path/",
   "packages/kvdo/src/dedupe/",
   "packages/kvdo/src/packer/",
