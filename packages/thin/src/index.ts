@@ -35,6 +35,7 @@ export { type PoolFigures, ThinPool, type ThinPoolOptions } from "./pool/thin-po
 export { ThinVolume, type ThinVolumeOptions } from "./pool/thin-volume.ts";
 export { type CheckOptions, type CheckReport, check, isHealthy } from "./tools/check.ts";
 export type { Leak } from "./tools/check-counts.ts";
+export { clearNeedsCheck, fixLeaks } from "./tools/check-fix.ts";
 export type { CheckProblem, Severity } from "./tools/check-log.ts";
 export { type Delta, type DeltaKind, type DeltaOptions, type DeltaRun, delta, formatDelta } from "./tools/delta.ts";
 export { type DumpOptions, dump } from "./tools/dump.ts";

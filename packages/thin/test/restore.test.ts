@@ -1,7 +1,7 @@
-import { Random } from "@vdo/base";
+import { firstDifference, Random } from "@vdo/base";
 import { MemoryDevice } from "@vdo/block-device";
 import { describe, expect, test } from "vitest";
-import { check, dump, repair, restore, ThinPool } from "../src/index.ts";
+import { check, clearNeedsCheck, dump, fixLeaks, repair, restore, ThinPool } from "../src/index.ts";
 import { Surgery } from "./support/damage.ts";
 import { goldenXml, lifeMetadata, lifeXml, textOf } from "./support/golden.ts";
 
@@ -107,5 +107,33 @@ describe("a repair", () => {
     const on = await Surgery.begin();
     on.flip(on.at.mappings);
     await expect(repair(MemoryDevice.from(on.image), output)).rejects.toThrow(/no device can be read/);
+  });
+});
+
+describe("in place", () => {
+  test("leaks are freed, and nothing else is touched", async () => {
+    const on = await Surgery.begin();
+    on.count(on.at.dataBitmap, 5000, 1);
+    on.count(on.at.metadataBitmap, 1500, 1);
+    const device = MemoryDevice.from(on.image);
+    expect(await fixLeaks(device, await check(device))).toBe(2);
+    expect((await check(device)).problems).toEqual([]);
+    const image = new Uint8Array(2048 * 4096);
+    await device.read(0, image);
+    expect(firstDifference(image, lifeMetadata())).toBe(-1);
+  });
+
+  test("needs_check is cleared where the check found nothing", async () => {
+    const on = await Surgery.begin();
+    on.superblock((view, at) => at.flags.set(view, 0, 1));
+    const device = MemoryDevice.from(on.image);
+    await clearNeedsCheck(device, await check(device));
+    const image = new Uint8Array(2048 * 4096);
+    await device.read(0, image);
+    expect(firstDifference(image, lifeMetadata())).toBe(-1);
+    on.count(on.at.dataBitmap, 8, 2);
+    const damaged = MemoryDevice.from(on.image);
+    await expect(clearNeedsCheck(damaged, await check(damaged))).rejects.toThrow(/not put right in place/);
+    await expect(fixLeaks(damaged, await check(damaged))).rejects.toThrow(/vdo thin repair/);
   });
 });

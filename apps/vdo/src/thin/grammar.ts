@@ -1,0 +1,209 @@
+/** `vdo thin`: its commands and their options, which are those of the original tools where they have them. */
+import { CommandParser, ParseEnd, type Streams } from "../parser.ts";
+
+/** Exit status of every failure, as of the original tools. */
+export const FAILURE_STATUS = 1;
+
+export interface ThinOption {
+  flags: readonly [string, ...string[]];
+  /** Absent for a switch. */
+  metavar?: string;
+  choices?: readonly string[];
+  required?: boolean;
+  /** May be given several times. */
+  repeatable?: boolean;
+  help: string;
+}
+
+export interface ThinGrammar {
+  help: string;
+  options: readonly ThinOption[];
+  /** Names of the words that follow. */
+  words: readonly string[];
+}
+
+const SNAPSHOT: ThinOption = {
+  flags: ["-m", "--metadata-snap", "--metadata-snapshot"],
+  help: "Read the metadata snapshot of a pool that runs.",
+};
+/** `-mBLOCK` and `--metadata-snap=BLOCK` are turned into this one. */
+const SNAPSHOT_BLOCK: ThinOption = {
+  flags: ["--metadata-snap-block"],
+  metavar: "BLOCK",
+  help: "The same, at this block (also -mBLOCK).",
+};
+const OUTPUT: ThinOption = { flags: ["-o", "--output"], metavar: "FILE", help: "Write to this file." };
+const INPUT: ThinOption = {
+  flags: ["-i", "--input"],
+  metavar: "FILE",
+  required: true,
+  help: "Read from this file or device.",
+};
+const TARGET: ThinOption = { ...OUTPUT, required: true, help: "File or device to write; it must be there already." };
+const OVERRIDES: readonly ThinOption[] = [
+  { flags: ["--transaction-id"], metavar: "N", help: "At least this transaction id." },
+  { flags: ["--data-block-size"], metavar: "SECTORS", help: "This size of data blocks." },
+  { flags: ["--nr-data-blocks"], metavar: "N", help: "At least this many data blocks." },
+];
+const POOL: readonly ThinOption[] = [
+  { flags: ["--metadata-dev"], metavar: "DEV", required: true, help: "Metadata of the pool: file, device or NBD URI." },
+  { flags: ["--data-dev"], metavar: "DEV", required: true, help: "Data of the pool: file, device or NBD URI." },
+];
+
+/** In the order in which help lists them. */
+export const THIN_COMMANDS: { readonly [name: string]: ThinGrammar } = {
+  "create-pool": {
+    help: "Makes a pool on a blank metadata device.",
+    options: [
+      ...POOL,
+      {
+        flags: ["--block-size"],
+        metavar: "SIZE",
+        help: "Size of data blocks, 64K (the default) to 1G, a multiple of 64K.",
+      },
+    ],
+    words: [],
+  },
+  message: {
+    help: "Sends messages to a pool at rest: create_thin, create_snap, delete, set_transaction_id, reserve_metadata_snap, release_metadata_snap.",
+    options: POOL,
+    words: ["MESSAGE"],
+  },
+  create: { help: "Makes a thin device.", options: POOL, words: ["ID"] },
+  snapshot: { help: "Makes a snapshot of a thin device.", options: POOL, words: ["ID", "ORIGIN"] },
+  delete: { help: "Deletes a thin device.", options: POOL, words: ["ID"] },
+  status: { help: "Prints the status line of a pool.", options: POOL, words: [] },
+  list: { help: "Lists the thin devices of a pool at rest.", options: [SNAPSHOT], words: ["METADATA"] },
+  check: {
+    help: "Checks metadata.",
+    options: [
+      { flags: ["-q", "--quiet"], help: "Print nothing; the exit status tells." },
+      SNAPSHOT,
+      { flags: ["--super-block-only"], help: "Check the superblock only." },
+      { flags: ["--skip-mappings"], help: "Check the devices, not their mappings." },
+      { flags: ["--ignore-non-fatal-errors"], help: "Succeed in spite of leaks." },
+      { flags: ["--auto-repair"], help: "Free what has leaked." },
+      { flags: ["--clear-needs-check-flag"], help: "Clear the flag if all is well." },
+      { flags: ["--override-mapping-root"], metavar: "BLOCK", help: "Begin at this mapping root." },
+      { flags: ["--override-details-root"], metavar: "BLOCK", help: "Begin at this details root." },
+    ],
+    words: ["METADATA"],
+  },
+  dump: {
+    help: "Prints metadata as XML.",
+    options: [
+      { flags: ["-f", "--format"], choices: ["xml", "human_readable"], help: "Default: xml." },
+      { flags: ["-r", "--repair"], help: "Leave out what cannot be read." },
+      SNAPSHOT,
+      SNAPSHOT_BLOCK,
+      { flags: ["--dev-id"], metavar: "ID", repeatable: true, help: "Only this device." },
+      { flags: ["--skip-mappings"], help: "Without the mappings." },
+      OUTPUT,
+    ],
+    words: ["METADATA"],
+  },
+  restore: {
+    help: "Makes metadata from XML.",
+    options: [INPUT, TARGET, { flags: ["-q", "--quiet"], help: "Print nothing." }, ...OVERRIDES],
+    words: [],
+  },
+  repair: { help: "Makes new metadata of what can be read.", options: [INPUT, TARGET, ...OVERRIDES], words: [] },
+  ls: {
+    help: "Prints the thin devices in a table.",
+    options: [
+      SNAPSHOT,
+      { flags: ["--no-headers"], help: "Without the line of titles." },
+      { flags: ["-o", "--format"], metavar: "FIELDS", help: "Columns, separated by commas." },
+    ],
+    words: ["METADATA"],
+  },
+  delta: {
+    help: "Prints what differs between two thin devices.",
+    options: [
+      { flags: ["--thin1", "--snap1"], metavar: "ID", required: true, help: "The one." },
+      { flags: ["--thin2", "--snap2"], metavar: "ID", required: true, help: "The other." },
+      { flags: ["--verbose"], help: "With data blocks." },
+      SNAPSHOT,
+      SNAPSHOT_BLOCK,
+    ],
+    words: ["METADATA"],
+  },
+  rmap: {
+    help: "Prints who uses given data blocks.",
+    options: [
+      {
+        flags: ["--region"],
+        metavar: "B..E",
+        repeatable: true,
+        required: true,
+        help: "Data blocks from B to before E.",
+      },
+    ],
+    words: ["METADATA"],
+  },
+  trim: { help: "Discards the data blocks that nothing uses; the pool is at rest.", options: POOL, words: [] },
+  "metadata-size": {
+    help: "Prints how large the metadata device of a pool should be.",
+    options: [
+      { flags: ["-b", "--block-size"], metavar: "SIZE", required: true, help: "Size of data blocks." },
+      { flags: ["-s", "--pool-size"], metavar: "SIZE", required: true, help: "Size of the data device." },
+      { flags: ["-m", "--max-thins"], metavar: "N", required: true, help: "Thin devices and snapshots." },
+      { flags: ["-u", "--unit"], choices: [..."bskmgtpe"], help: "Unit of the answer; the default is sectors." },
+      { flags: ["-n", "--numeric-only"], help: "Print the number only." },
+    ],
+    words: [],
+  },
+};
+
+export interface ParsedThin {
+  name: string;
+  args: Readonly<Record<string, unknown>>;
+  words: string[];
+}
+
+/** `-m56` and `--metadata-snap=56` carry a block that the parser's switch cannot take. */
+function withSnapshotBlock(name: string, words: readonly string[]): string[] {
+  const takesBlock = THIN_COMMANDS[name]?.options.includes(SNAPSHOT_BLOCK) === true;
+  return words.map((word) =>
+    takesBlock ? word.replace(/^(?:-m|--metadata-snap(?:shot)?=)(\d+)$/, "--metadata-snap-block=$1") : word,
+  );
+}
+
+/** Parses what follows `vdo thin`. Throws {@link ParseEnd} after help or an error was printed. */
+export function parseThin(words: readonly string[], streams: Streams): ParsedThin {
+  const [name, ...rest] = words;
+  if (name === undefined || name === "-h" || name === "--help") {
+    (name === undefined ? streams.err : streams.out)(summary());
+    throw new ParseEnd(name === undefined ? FAILURE_STATUS : 0);
+  }
+  const grammar = Object.hasOwn(THIN_COMMANDS, name) ? THIN_COMMANDS[name] : undefined;
+  if (grammar === undefined) {
+    streams.err(`Unknown command: ${name}\n${summary()}`);
+    throw new ParseEnd(FAILURE_STATUS);
+  }
+  const parser = new CommandParser(streams, { prog: `vdo thin ${name}`, description: grammar.help });
+  for (const { flags, metavar, choices, required, repeatable, help } of grammar.options) {
+    const isSwitch = metavar === undefined && choices === undefined;
+    parser.add_argument(...flags, {
+      help,
+      ...(isSwitch ? { action: "store_true" } : {}),
+      ...(repeatable === true ? { action: "append" } : {}),
+      ...(required === true ? { required } : {}),
+      ...(metavar === undefined ? {} : { metavar }),
+      ...(choices === undefined ? {} : { choices: [...choices] }),
+    });
+  }
+  for (const [index, word] of grammar.words.entries()) parser.add_argument(`word${index}`, { metavar: word });
+  try {
+    const args = parser.parse_args(withSnapshotBlock(name, rest)) as Record<string, unknown>;
+    return { name, args, words: grammar.words.map((_, index) => args[`word${index}`] as string) };
+  } catch (error) {
+    if (error instanceof ParseEnd && error.status !== 0) throw new ParseEnd(FAILURE_STATUS);
+    throw error;
+  }
+}
+
+function summary(): string {
+  const lines = Object.entries(THIN_COMMANDS).map(([name, { help }]) => `  ${name.padEnd(14)} ${help}`);
+  return `usage: vdo thin COMMAND …\n${lines.join("\n")}\n`;
+}
