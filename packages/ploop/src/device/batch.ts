@@ -142,7 +142,13 @@ export class Batch {
     const position = placement.place * engine.clusterBytes;
     try {
       if (placement.from !== undefined) {
-        await engine.writeTop(position, await this.#merged(placement));
+        const buffer = engine.takeBuffer();
+        try {
+          await this.#merge(placement, buffer);
+          await engine.writeTop(position, buffer);
+        } finally {
+          engine.giveBuffer(buffer);
+        }
         return;
       }
       const writes = placement.changes.map(({ offset, source }) =>
@@ -158,16 +164,11 @@ export class Batch {
     }
   }
 
-  /** The cluster as the lower delta has it, with the writes of this round over it. */
-  async #merged({ from, changes }: Placement): Promise<Uint8Array> {
-    const { clusterBytes } = this.#engine;
+  /** Fills `data` with the cluster as the lower delta has it, and the writes of this round over it. */
+  async #merge({ from, changes }: Placement, data: Uint8Array): Promise<void> {
     invariant(from !== undefined, "a copied cluster has a source");
-    const data = new Uint8Array(clusterBytes);
-    if (!changes.some(({ source }) => source?.length === clusterBytes)) {
-      await from.delta.file.read(from.place * clusterBytes, data);
-    }
+    if (!coversAll(changes, data.length)) await from.delta.file.read(from.place * data.length, data);
     for (const { source, offset } of changes) if (source !== undefined) data.set(source, offset);
-    return data;
   }
 
   async #index(placements: readonly Placement[]): Promise<void> {
@@ -238,4 +239,14 @@ export class Batch {
     await engine.epochs.drain();
     for (const place of freed.values()) engine.holes.free(place);
   }
+}
+
+/** The writes together leave nothing of the old content. */
+function coversAll(changes: readonly Change[], length: number): boolean {
+  let covered = 0;
+  for (const { offset, source } of [...changes].sort((a, b) => a.offset - b.offset)) {
+    if (source === undefined || offset > covered) return false;
+    covered = Math.max(covered, offset + source.length);
+  }
+  return covered === length;
 }

@@ -25,6 +25,9 @@ import type { FileTracker } from "./tracking.ts";
 const BATCH_BYTES_MAX = 64 * 1024 * 1024;
 const BATCH_CHANGES_MAX = 1024;
 
+/** Memory kept for the next copies. */
+const BUFFER_BYTES_MAX = 8 * 1024 * 1024;
+
 export interface EngineOptions {
   /** Pages of the map in memory, 5 KiB each. */
   mapPagesMax: number;
@@ -52,6 +55,8 @@ export class StackEngine {
   /** Everything of the top file from here to its end is known to be zero. */
   zerosFrom: number;
   readonly #options: EngineOptions;
+  /** Buffers of one cluster that nobody uses. */
+  readonly #buffers: Uint8Array[] = [];
   #changes: Change[] = [];
   #jobs: Job[] = [];
   #working: Promise<void> | undefined;
@@ -206,6 +211,15 @@ export class StackEngine {
       if (pageOf(cluster) === page.number) words[indexOf(cluster)] = place === NO_PLACE ? 0 : this.top.wordOf(place);
     }
     await this.writeTop(page.number * PAGE_BYTES, bytes);
+  }
+
+  /** A buffer of one cluster, with any content. */
+  takeBuffer(): Uint8Array {
+    return this.#buffers.pop() ?? new Uint8Array(this.clusterBytes);
+  }
+
+  giveBuffer(buffer: Uint8Array): void {
+    if (this.#buffers.length * this.clusterBytes < BUFFER_BYTES_MAX) this.#buffers.push(buffer);
   }
 
   /** Gives back what the top's file has too much, and takes its in-use mark away. */
