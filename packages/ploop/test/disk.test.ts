@@ -126,6 +126,19 @@ describe("a disk", () => {
     expect(sector[0]).toBe(last);
   });
 
+  test("runs on as it was when the descriptor of a snapshot cannot be put in place", async () => {
+    const device = await disk.open({ extendBytes: 1 });
+    const rename = directory.rename.bind(directory);
+    directory.rename = () => Promise.reject(new Error("no room for a name"));
+    await expect(disk.snapshot({ device })).rejects.toThrow("no room for a name");
+    directory.rename = rename;
+    expect([device.deltaCount, directory.files.size, disk.descriptor.shots.length]).toEqual([3, 3, 3]);
+    await device.write(4 * 64, new Uint8Array(CLUSTER).fill(5));
+    await disk.snapshot({ device });
+    await device.close();
+    expect(head(await read(await load(directory)))).toEqual([1, 2, 3, 3, 5]);
+  });
+
   test("grows while it runs, and offline", async () => {
     const device = await disk.open({ extendBytes: 1 });
     await disk.grow(2048, { device });

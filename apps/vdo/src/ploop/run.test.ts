@@ -165,6 +165,11 @@ test("a running disk is served, and takes commands and messages", async () => {
   await client.read(2048, data);
   expect([data[0], data[4096]]).toEqual([9, 8]);
   await client.close();
+  const [path, bytes] = await plain("through.raw", 60);
+  expect((await ploop("copy", "-s", path, "-d", uri)).status).toBe(0);
+  expect((await ploop("copy", "-s", uri, "-d", join(machine.folder, "out.raw"))).status).toBe(0);
+  expect((await readFile(join(machine.folder, "out.raw"))).subarray(0, bytes.length).equals(bytes)).toBe(true);
+  expect((await ploop("copy", "-s", uri, "-d", path)).status).toBe(12);
   expect((await ploop("stop", descriptor)).status).toBe(0);
   expect((await served).status).toBe(0);
   expect((await ploop("info", descriptor)).out).toContain("size:\t\t40960");

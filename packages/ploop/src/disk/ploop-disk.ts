@@ -8,7 +8,7 @@
  */
 import { sendMessage } from "../device/messages.ts";
 import { mergeIntoTop, notifyMerged } from "../device/operations/merge.ts";
-import { snapshotTop } from "../device/operations/stack.ts";
+import { snapshotTop, undoSnapshot } from "../device/operations/stack.ts";
 import { PloopDevice, type PloopOpenOptions, type StackFile } from "../device/ploop-device.ts";
 import { badArgument, refused } from "../errors.ts";
 import type { ImageDirectory, ImageFile } from "../file/image-file.ts";
@@ -252,7 +252,12 @@ export class PloopDisk {
     await device.suspend();
     try {
       await device.serialize(() => snapshotTop(device, file));
-      await this.#commit(descriptor);
+      try {
+        await this.#commit(descriptor);
+      } catch (error) {
+        await device.serialize(() => undoSnapshot(device));
+        throw error;
+      }
     } finally {
       device.resume();
     }

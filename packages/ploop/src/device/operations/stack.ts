@@ -33,6 +33,21 @@ export async function snapshotTop(device: PloopDevice, file: ImageFile): Promise
   });
 }
 
+/**
+ * Takes the top that {@link snapshotTop} put there away again, on a device that was suspended since: it holds nothing yet. Its
+ * file is closed.
+ */
+export async function undoSnapshot(device: PloopDevice): Promise<void> {
+  const { engine } = device;
+  await engine.frozenWhile(async () => {
+    if (!device.isSuspended || !engine.isTopEmpty) throw refused("snapshot", "EBUSY", "the new top is in use");
+    const fresh = engine.deltas.pop();
+    await engine.top.markOpen();
+    await engine.stackChanged({ newTop: true });
+    await fresh?.file.close();
+  });
+}
+
 /** Puts a read-only delta directly below the top, above those added before. For a device that was not used yet. */
 export async function addDelta(device: PloopDevice, file: ImageFile, raw: boolean): Promise<void> {
   const { engine } = device;
