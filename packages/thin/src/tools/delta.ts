@@ -115,17 +115,13 @@ export function formatDelta({ superblock, left, right, runs }: Delta, verbose = 
       text += `    <${run.kind} begin="${run.begin}" length="${run.length}"/>\n`;
       continue;
     }
-    const opens = joined[i - 1]?.kind !== run.kind || !isAdjacent(joined[i - 1], run);
-    const closes = joined[i + 1]?.kind !== run.kind || !isAdjacent(run, joined[i + 1]);
+    const opens = joined[i - 1]?.kind !== run.kind;
+    const closes = joined[i + 1]?.kind !== run.kind;
     if (opens) text += `    <${run.kind}>\n`;
     text += `      ${rangeElement(run)}\n`;
     if (closes) text += `    </${run.kind}>\n`;
   }
   return `${text}  </diff>\n</superblock>\n`;
-}
-
-function isAdjacent(a: DeltaRun | undefined, b: DeltaRun | undefined): boolean {
-  return a !== undefined && b !== undefined && a.begin + a.length === b.begin;
 }
 
 function rangeElement({ kind, begin, length, leftData, rightData }: DeltaRun): string {

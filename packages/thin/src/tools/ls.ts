@@ -66,6 +66,7 @@ const UNITS = ["b", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
 /** Bytes in the unit in which the number is at most 8192, rounded to the nearest: `66MiB`. */
 export function scaledBytes(bytes: number): string {
+  if (bytes === 0) return "0";
   let value = bytes;
   let unit = 0;
   while (value > 8192 && unit < UNITS.length - 1) {
