@@ -18,7 +18,7 @@ const VIRTUAL_BLOCKS = 12_000;
 
 type Operation = ["write" | "discard", number, number, number] | ["snapshot", number, number] | ["delete", number];
 
-/** A history of three devices. Every block written, every snapshot and every discard is a transaction. */
+/** A history of nine devices. Every block written, every snapshot and every discard is a transaction. */
 function history(seed: number): Operation[] {
   const random = new Random(seed);
   const operations: Operation[] = [];
@@ -33,12 +33,24 @@ function history(seed: number): Operation[] {
   writes(1, 25);
   for (let i = 0; i < 6; i++)
     operations.push(["discard", i % 2, random.below(VIRTUAL_BLOCKS - 2000), 1 + random.below(1900)]);
+  // Counts of three and more, in both maps.
+  for (const [id, origin] of [
+    [3, 1],
+    [4, 3],
+    [5, 1],
+  ] as const) {
+    operations.push(["snapshot", id, origin]);
+    writes(id, 6);
+    writes(origin, 2);
+  }
+  operations.push(["delete", 3], ["discard", 4, 0, 2500]);
   operations.push(["snapshot", 2, 1]);
   writes(2, 6);
   operations.push(["delete", 0]);
   writes(1, 4);
   for (let i = 0; i < 4; i++)
     operations.push(["discard", 2, random.below(VIRTUAL_BLOCKS - 2000), 1 + random.below(1900)]);
+  operations.push(["snapshot", 6, 2], ["snapshot", 7, 2], ["snapshot", 8, 6]);
   return operations;
 }
 
@@ -137,7 +149,7 @@ describeWithKernel(
 modprobe dm-thin-pool
 dmsetup create pool --table "0 ${sectors} thin-pool /dev/vda /dev/vdb 128 0 1 no_discard_passdown" || exit 1
 ${guestLines(operations)}
-dmsetup remove t1; dmsetup remove t2; dmsetup remove pool || exit 1
+for t in t1 t2 t4 t5 t6 t7 t8; do dmsetup remove $t; done; dmsetup remove pool || exit 1
 thin_check -q /dev/vda || exit 2
 thin_check -q /dev/vdc || exit 3
 thin_dump /dev/vda > theirs.xml || exit 4
@@ -167,7 +179,16 @@ thin_check -q /dev/vdc || exit 10
         if (Buffer.compare(essence(a), essence(b)) !== 0) wrong.push(`block ${number}`);
       }
       await kernel.close();
-      expect(live).toBeGreaterThan(20);
+      expect(live).toBeGreaterThan(40);
+      const overflowing = await pool.store.read(function* () {
+        let data = 0;
+        for (let number = 0; number < DATA_BLOCKS; number++) if ((yield* pool.data.count(number)) > 2) data++;
+        let metadata = 0;
+        for (let number = 0; number < METADATA_BLOCKS; number++) if ((yield* pool.store.count(number)) > 2) metadata++;
+        return { data, metadata };
+      });
+      expect(overflowing.data).toBeGreaterThan(1000);
+      expect(overflowing.metadata).toBeGreaterThan(0);
       expect(wrong).toEqual([]);
 
       const after = await FileDevice.open({ path: ours });
