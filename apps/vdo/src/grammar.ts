@@ -8,6 +8,11 @@ import { SUBCOMMANDS, type Subcommand } from "./subcommands.ts";
 /** Exit status of a call without a subcommand. */
 const NO_SUBCOMMAND_STATUS = 1;
 
+/** Words that begin commands with a grammar of their own; for help. */
+const GROUPS: { readonly [name: string]: string } = {
+  ploop: "Disks of ploop images: 'vdo ploop --help' lists what can be done with them.",
+};
+
 export interface Parsed {
   subcommand: Subcommand;
   args: Arguments;
@@ -22,6 +27,7 @@ export function parseCommandLine(words: readonly string[], streams: Streams): Pa
     parsers.add_parser(name, { help: subcommand.help, add_help: false });
     parserOf.set(name, subcommandParser(name, subcommand, streams));
   }
+  for (const [name, help] of Object.entries(GROUPS)) parsers.add_parser(name, { help, add_help: false });
   const [name, ...rest] = words;
   if (name === undefined) {
     top.print_usage();
