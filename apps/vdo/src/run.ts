@@ -38,7 +38,7 @@ export function commandEnvironment(version: string, script: string): Environment
 /** Runs one command line; resolves with the exit status. */
 export async function runVdo({ words, streams, environment }: RunOptions): Promise<number> {
   if (words[0] === "ploop") return runPloop(words.slice(1), streams, environment);
-  if (words[0] === "thin") return runThin(words.slice(1), streams);
+  if (words[0] === "thin") return runThin(words.slice(1), streams, environment);
   if (words[0] === "_serve") return runDaemon(words.slice(1), environment);
   let log = new CommandLog({ program: "vdo", ...streams, wallMicroseconds: environment.clock.wallMicroseconds });
   try {

@@ -63,6 +63,7 @@ export { humanSize } from "./stats/human-size.ts";
 export { type SizeForm, type TableRow, tableHeader, tableLine, tableLines } from "./stats/table.ts";
 export { statisticsMap, verboseLines } from "./stats/verbose.ts";
 export { RunningVolumes, type SampledVolume, type ShownVolume } from "./stats/volumes.ts";
+export { askThin, type ThinServeOptions, ThinServer, thinSockets, thinStatus } from "./thin/thin-server.ts";
 export {
   ATTACH_CHOICES,
   type AttachChoice,

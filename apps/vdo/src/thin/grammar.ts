@@ -65,7 +65,7 @@ export const THIN_COMMANDS: { readonly [name: string]: ThinGrammar } = {
     words: [],
   },
   message: {
-    help: "Sends messages to a pool at rest: create_thin, create_snap, delete, set_transaction_id, reserve_metadata_snap, release_metadata_snap.",
+    help: "Sends a message to a pool, at rest or running: create_thin, create_snap, delete, set_transaction_id, reserve_metadata_snap, release_metadata_snap.",
     options: POOL,
     words: ["MESSAGE"],
   },
@@ -73,6 +73,21 @@ export const THIN_COMMANDS: { readonly [name: string]: ThinGrammar } = {
   snapshot: { help: "Makes a snapshot of a thin device.", options: POOL, words: ["ID", "ORIGIN"] },
   delete: { help: "Deletes a thin device.", options: POOL, words: ["ID"] },
   status: { help: "Prints the status line of a pool.", options: POOL, words: [] },
+  start: {
+    help: "Serves the thin devices of a pool over NBD, in this process, until it is stopped.",
+    options: [
+      ...POOL,
+      {
+        flags: ["--size"],
+        metavar: "SIZE",
+        required: true,
+        help: "Virtual size of the devices: a pool does not store it.",
+      },
+      { flags: ["--socket"], metavar: "PATH", help: "Path of the NBD socket." },
+    ],
+    words: [],
+  },
+  stop: { help: "Stops serving a pool.", options: POOL, words: [] },
   list: { help: "Lists the thin devices of a pool at rest.", options: [SNAPSHOT], words: ["METADATA"] },
   check: {
     help: "Checks metadata.",

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FileDevice, MemoryDevice } from "@vdo/block-device";
 import { TestMachine } from "@vdo/manager/testing";
-import { NbdServer } from "@vdo/nbd";
+import { NbdClient, NbdServer } from "@vdo/nbd";
 import { ThinPool } from "@vdo/thin";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { runVdo } from "../run.ts";
@@ -167,6 +167,44 @@ describe("a pool from the command line", () => {
     expect((await thin("check", "--auto-repair", "-m", metadata)).status).toBe(1);
     expect((await thin("check", join(folder, "missing"))).status).toBe(1);
   });
+});
+
+test("a pool is served over NBD, takes messages while it runs, and is stopped", async () => {
+  await makePool();
+  const machine = await TestMachine.make();
+  const socket = join(folder, "pool.sock");
+  let out = "";
+  const collect = (text: string): void => {
+    out += text;
+  };
+  const streams = { out: collect, err: () => undefined };
+  const run = (...words: string[]): Promise<number> =>
+    runVdo({ words: ["thin", ...words], streams, environment: machine.environment });
+  const served = run("start", ...pool(), "--size", "32M", "--socket", socket);
+  while (!out.includes("is ready at")) await new Promise((resolve) => setTimeout(resolve, 10));
+  expect(await run("start", ...pool(), "--size", "32M")).toBe(1);
+
+  const origin = await NbdClient.connect(`nbd+unix:///0?socket=${socket}`);
+  expect(await run("snapshot", ...pool(), "7", "0")).toBe(0);
+  await origin.write(0, new Uint8Array(4096).fill(200));
+  await origin.flush();
+  const snapshot = await NbdClient.connect(`nbd+unix:///7?socket=${socket}`);
+  const [now, then] = [new Uint8Array(4096), new Uint8Array(4096)];
+  await origin.read(0, now);
+  await snapshot.read(0, then);
+  expect([now[0], then[0], origin.blockCount]).toEqual([200, 1, 8192]);
+  await snapshot.close();
+  expect(await run("delete", ...pool(), "7")).toBe(0);
+  expect(await run("delete", ...pool(), "7")).toBe(1);
+  out = "";
+  expect(await run("status", ...pool())).toBe(0);
+  expect(out).toMatch(/^0 \d+\/1024 26\/512 - rw /);
+  await origin.close();
+  expect(await run("stop", ...pool())).toBe(0);
+  expect(await served).toBe(0);
+  expect(await run("stop", ...pool())).toBe(1);
+  await machine.remove();
+  expect((await thin("check", metadata)).status).toBe(0);
 });
 
 describe("sizes", () => {

@@ -1,9 +1,10 @@
 /** `vdo thin`: runs one command on the metadata of a pool, or on a pool at rest. */
 import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
+import { resolve } from "node:path";
 import { errorMessage, isVdoError } from "@vdo/base";
 import { type BlockDevice, FileDevice, MemoryDevice } from "@vdo/block-device";
-import { isNbdUri } from "@vdo/manager";
+import { askThin, type Environment, isNbdUri, ThinServer, thinStatus } from "@vdo/manager";
 import { NbdClient } from "@vdo/nbd";
 import {
   check,
@@ -33,6 +34,7 @@ interface Call {
   args: Readonly<Record<string, unknown>>;
   words: string[];
   streams: Streams;
+  environment: Environment;
 }
 
 type Command = (call: Call) => Promise<number | undefined>;
@@ -251,8 +253,45 @@ async function createPool(call: Call): Promise<number | undefined> {
   return withPool(call, async (pool) => void call.streams.out(`${await pool.status()}\n`), sectors);
 }
 
-const message = (call: Call, words: string): Promise<undefined> =>
-  withPool(call, async (pool) => void (await pool.message(words)));
+/** Sends a message to the running pool, or to the pool at rest. */
+async function message(call: Call, words: string): Promise<undefined> {
+  const metadata = text(call, "metadata_dev") as string;
+  if ((await thinStatus(call.environment, metadata)) === undefined) {
+    return withPool(call, async (pool) => void (await pool.message(words)));
+  }
+  await askThin(call.environment, metadata, "message", { text: words });
+}
+
+async function status(call: Call): Promise<undefined> {
+  const running = await thinStatus(call.environment, text(call, "metadata_dev") as string);
+  if (running === undefined) return withPool(call, async (pool) => void call.streams.out(`${await pool.status()}\n`));
+  call.streams.out(`${running}\n`);
+}
+
+async function start(call: Call): Promise<number> {
+  const { environment, streams } = call;
+  const socket = text(call, "socket");
+  const server = await ThinServer.start({
+    metadata: text(call, "metadata_dev") as string,
+    data: text(call, "data_dev") as string,
+    sectors: bytesOf(text(call, "size") as string) / 512,
+    environment,
+    onText: (line) => streams.err(`${line}\n`),
+    ...(socket === undefined ? {} : { socket: resolve(socket) }),
+  });
+  const stop = (): void => {
+    server.stop().catch((error: unknown) => streams.err(`${errorMessage(error)}\n`));
+  };
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, stop);
+  streams.out(`thin pool ${text(call, "metadata_dev")} is ready at ${server.uri}\n`);
+  await server.ended;
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.removeListener(signal, stop);
+  return 0;
+}
+
+async function stop(call: Call): Promise<undefined> {
+  await askThin(call.environment, text(call, "metadata_dev") as string, "stop");
+}
 
 const COMMANDS: { readonly [name: string]: Command } = {
   "create-pool": createPool,
@@ -260,7 +299,9 @@ const COMMANDS: { readonly [name: string]: Command } = {
   create: (call) => message(call, `create_thin ${call.words[0]}`),
   snapshot: (call) => message(call, `create_snap ${call.words[0]} ${call.words[1]}`),
   delete: (call) => message(call, `delete ${call.words[0]}`),
-  status: (call) => withPool(call, async (pool) => void call.streams.out(`${await pool.status()}\n`)),
+  status,
+  start,
+  stop,
   list: listDevices,
   check: checkMetadata,
   dump: dumpMetadata,
@@ -274,10 +315,10 @@ const COMMANDS: { readonly [name: string]: Command } = {
 };
 
 /** Runs `vdo thin WORDS`; resolves with the exit status. */
-export async function runThin(words: readonly string[], streams: Streams): Promise<number> {
+export async function runThin(words: readonly string[], streams: Streams, environment: Environment): Promise<number> {
   try {
     const parsed = parseThin(words, streams);
-    return (await (COMMANDS[parsed.name] as Command)({ ...parsed, streams })) ?? 0;
+    return (await (COMMANDS[parsed.name] as Command)({ ...parsed, streams, environment })) ?? 0;
   } catch (error) {
     if (error instanceof ParseEnd) return error.status;
     streams.err(`vdo thin: ${errorMessage(error)}\n`);
