@@ -1,7 +1,8 @@
 /** The installed files in the programs that they are for: bash, groff and systemd. */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { expect, test } from "vitest";
+import { describeWith } from "@vdo/block-device/testing";
+import { describe, expect, test } from "vitest";
 
 const share = (path: string): string => fileURLToPath(new URL(`../share/${path}`, import.meta.url));
 
@@ -30,17 +31,33 @@ test("bash completes subcommands, options, choices and names", () => {
   expect(complete("vdo", "import", "--device", "/etc/host")).toContain("/etc/hostname");
 });
 
-test("groff takes the manual page without a complaint", () => {
-  const { stdout, stderr, status } = spawnSync("groff", ["-man", "-Tutf8", "-ww", "-z", share("man/man8/vdo.8")], {
-    encoding: "utf8",
-  });
-  expect({ stdout, stderr, status }).toEqual({ stdout: "", stderr: "", status: 0 });
-});
+describeWith(
+  ["groff"],
+  "the manual page",
+  () => {
+    test("groff takes it without a complaint", () => {
+      const { stdout, stderr, status } = spawnSync("groff", ["-man", "-Tutf8", "-ww", "-z", share("man/man8/vdo.8")], {
+        encoding: "utf8",
+      });
+      expect({ stdout, stderr, status }).toEqual({ stdout: "", stderr: "", status: 0 });
+    });
+  },
+  { describe, test },
+);
 
-test.each(["vdo@v0.service", "vdo.service", "vdo-metrics.service"])("systemd takes %s", (unit) => {
-  const path = share(`systemd/${unit.replace("@v0", "@")}`);
-  const { stderr } = spawnSync("systemd-analyze", ["verify", "--man=no", path], { encoding: "utf8" });
-  // The program is not installed where the units expect it.
-  const complaints = stderr.split("\n").filter((line) => line.includes(unit.split(/[@.]/)[0] ?? ""));
-  expect(complaints.filter((line) => !line.includes("/usr/bin/vdo is not executable"))).toEqual([]);
-});
+describeWith(
+  ["systemd-analyze"],
+  "the units",
+  () => {
+    for (const unit of ["vdo@v0.service", "vdo.service", "vdo-metrics.service"]) {
+      test(`systemd takes ${unit}`, () => {
+        const path = share(`systemd/${unit.replace("@v0", "@")}`);
+        const { stderr } = spawnSync("systemd-analyze", ["verify", "--man=no", path], { encoding: "utf8" });
+        // The program is not installed where the units expect it.
+        const complaints = stderr.split("\n").filter((line) => line.includes(unit.split(/[@.]/)[0] ?? ""));
+        expect(complaints.filter((line) => !line.includes("/usr/bin/vdo is not executable"))).toEqual([]);
+      });
+    }
+  },
+  { describe, test },
+);

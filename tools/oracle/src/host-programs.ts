@@ -20,6 +20,7 @@ export const HOST_PROGRAMS: Readonly<Record<string, string>> = {
   "mkfs.ext4": "e2fsprogs",
   e2fsck: "e2fsprogs",
   "nbd-client": "nbd-client",
+  thin_check: "thin-provisioning-tools",
 };
 
 /** The PATH with the folders of system programs, which an ordinary user's PATH lacks. */

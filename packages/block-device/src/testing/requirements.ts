@@ -45,6 +45,18 @@ const PACKAGES: Record<string, string> = {
   xz: "xz-utils",
   zstd: "zstd",
   busybox: "busybox-static",
+  sqlite3: "sqlite3",
+  groff: "groff-base",
+  "systemd-analyze": "systemd",
+  thin_check: "thin-provisioning-tools",
+  thin_dump: "thin-provisioning-tools",
+  thin_restore: "thin-provisioning-tools",
+  thin_repair: "thin-provisioning-tools",
+  thin_ls: "thin-provisioning-tools",
+  thin_delta: "thin-provisioning-tools",
+  thin_rmap: "thin-provisioning-tools",
+  thin_trim: "thin-provisioning-tools",
+  thin_metadata_size: "thin-provisioning-tools",
 };
 
 /** Directories searched besides PATH: system programs are not on every user's. */
