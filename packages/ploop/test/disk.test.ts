@@ -163,6 +163,14 @@ describe("a disk", () => {
     await expect(create(directory)).rejects.toEqual(refuses("EEXIST"));
   });
 
+  test("that runs read-only stays as it is", async () => {
+    const device = await disk.open({ guid: first });
+    await expect(disk.snapshot({ device })).rejects.toEqual(refuses("EROFS"));
+    await expect(disk.deleteSnapshot(first, { device })).rejects.toEqual(refuses("EROFS"));
+    await expect(disk.grow(4096, { device })).rejects.toEqual(refuses("EROFS"));
+    await device.close();
+  });
+
   test("is checked as a whole", async () => {
     expect((await disk.check({ force: true })).map(({ report }) => report.result)).toEqual(["clean", "clean", "clean"]);
   });

@@ -1,6 +1,6 @@
 /** `vdo ploop`: runs one command, on a disk at rest or through the daemon of a running one. */
 import { basename, dirname, resolve } from "node:path";
-import { errorMessage } from "@vdo/base";
+import { errorMessage, VdoError } from "@vdo/base";
 import {
   askPloop,
   copyDisk,
@@ -44,6 +44,12 @@ const text = (call: Call, name: string): string | undefined => {
 
 function daemonOf(call: Call): Promise<PloopStatus | undefined> {
   return ploopStatus(call.environment, call.path);
+}
+
+/** For what is not done to a disk that somebody serves, be it read-only. */
+async function refuseRunning(call: Call): Promise<void> {
+  if ((await daemonOf(call)) === undefined) return;
+  throw new VdoError("VDO_PLOOP_DIRTY", `${call.path} is running; stop it first`, { image: call.path });
 }
 
 const say = ({ streams }: Call, line: string): undefined => {
@@ -191,6 +197,7 @@ async function snapshotMerge(call: Call): Promise<number | undefined> {
 }
 
 async function snapshotSwitch(call: Call): Promise<undefined> {
+  await refuseRunning(call);
   const disk = await loadPloopDisk(call.path);
   await disk.switchTo(guidOf(text(call, "uuid") as string), { keep: call.args["keep"] === true });
   return say(call, "ploop snapshot has been successfully switched");
@@ -209,6 +216,7 @@ async function convert(call: Call): Promise<number | undefined> {
     call.streams.err("exactly one of -f and -v is needed\n");
     return PARAMETER_STATUS;
   }
+  await refuseRunning(call);
   const disk = await loadPloopDisk(call.path);
   if (mode !== undefined) await disk.convert(mode as "raw" | "preallocated" | "expanded", call.progress);
   else await disk.convertVersion(version === "1" ? 1 : 2);

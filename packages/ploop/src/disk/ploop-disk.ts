@@ -214,7 +214,7 @@ export class PloopDisk {
       await this.#refuseInUse();
       await this.finishMerges();
     }
-    device?.refuseMaintenance("snapshot");
+    refuseBusy(device, "snapshot");
     if (this.#shot(guid) !== undefined) throw refused("snapshot", "EEXIST", `there is a snapshot ${guid}`);
     if (this.#descriptor.shots.length > SNAPSHOTS_MAX) {
       throw refused("snapshot", "EMFILE", `a disk has at most ${SNAPSHOTS_MAX} snapshots`);
@@ -311,7 +311,7 @@ export class PloopDisk {
     guid: string,
     { device, progress }: { device?: PloopDevice; progress?: OfflineProgress } = {},
   ): Promise<"deleted" | "merged" | "temporary"> {
-    device?.refuseMaintenance("snapshot-delete");
+    refuseBusy(device, "snapshot-delete");
     const shot = this.#shot(guid);
     if (shot === undefined) throw refused("snapshot-delete", "ENOENT", `there is no snapshot ${guid}`);
     if (device === undefined) await this.#refuseInUse();
@@ -420,6 +420,7 @@ export class PloopDisk {
   async grow(sectors: number, { device }: { device?: PloopDevice } = {}): Promise<void> {
     const image = this.#image(this.#descriptor.topGuid);
     const raw = this.#isRaw(image);
+    refuseBusy(device, "resize");
     if (device === undefined) {
       await this.#refuseInUse();
       await this.#withFile(image.file, false, (file) => growImage(file, sectors, { raw }));
@@ -469,4 +470,10 @@ export class PloopDisk {
     }
     await this.#store({ ...this.#descriptor, mode });
   }
+}
+
+/** The stack of `device` has to stay as it is: it is read-only, maybe of a snapshot, or being copied. */
+function refuseBusy(device: PloopDevice | undefined, operation: string): void {
+  if (device?.readOnly === true) throw refused(operation, "EROFS", "the disk runs read-only; stop it first");
+  device?.refuseMaintenance(operation);
 }
