@@ -132,8 +132,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "data-path/write-path.ts",
     edits: [
       [
-        "    vio.onCommitted = this.#committed;\n    this.#o.journal.add(vio);",
-        "    vio.onCommitted = this.#committed;\n    page.map(vio.leafSlot, vio.newPbn, vio.newState);\n    this.#o.journal.add(vio);",
+        "    if (pbn !== 0) this.#o.space.begin(vio);\n",
+        "    if (pbn !== 0) this.#o.space.begin(vio);\n    page.map(vio.leafSlot, vio.newPbn, vio.newState);\n",
       ],
     ],
   },

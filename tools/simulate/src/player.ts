@@ -55,6 +55,14 @@ export const emptyTally = (): Tally => ({
 
 type Crash = Extract<Item, { kind: "crash" | "close" | "rebuild" }>;
 
+/** What a crash would have left, and what it may hold. */
+interface Fork {
+  machine: Machine;
+  expectations: Expectations;
+  /** There were faults before: the volume may be in read-only mode, and still holds all that is durable. */
+  isFaulty: boolean;
+}
+
 /** A request whose answer is awaited. */
 interface Request {
   lbn: number;
@@ -88,7 +96,7 @@ export class Player {
   readonly #model = new Model();
   #machine!: Machine;
   #outstanding = new Set<Request>();
-  readonly #forks: { machine: Machine; expectations: Expectations }[] = [];
+  readonly #forks: Fork[] = [];
   /** Errors are possible: faults were set since the volume was last sound. */
   #isFaulty = false;
   #failure: unknown;
@@ -153,7 +161,7 @@ export class Player {
       case "turns":
         return machine.turns(item.count);
       case "peek":
-        if (!this.#isFaulty) this.#fork(machine.outcome(item.seed));
+        this.#fork(machine.outcome(item.seed));
         return;
       case "arm":
         return machine.arm(item.after);
@@ -313,9 +321,7 @@ export class Player {
     this.tally.crashes++;
     this.#outstanding = new Set();
     this.#model.crash();
-    if (!this.#isFaulty) {
-      for (let fork = 1; fork <= this.#history.forks; fork++) this.#fork(machine.outcome(item.seed + fork));
-    }
+    for (let fork = 1; fork <= this.#history.forks; fork++) this.#fork(machine.outcome(item.seed + fork));
     await this.#playForks();
     this.#machine = machine.crashed(item.seed);
     await this.#start(item.seed, item.cuts, item.kind === "rebuild", item.kind === "rebuild" && item.look);
@@ -350,12 +356,12 @@ export class Player {
 
   /** Another outcome of this crash, or one of a crash that does not come: looked at later. */
   #fork(machine: Machine): void {
-    this.#forks.push({ machine, expectations: this.#model.expectations() });
+    this.#forks.push({ machine, expectations: this.#model.expectations(), isFaulty: this.#isFaulty });
   }
 
   /** Each fork is started, read, stopped, audited, and forgotten. */
   async #playForks(): Promise<void> {
-    for (const [index, { machine, expectations }] of this.#forks.splice(0).entries()) {
+    for (const [index, { machine, expectations, isFaulty }] of this.#forks.splice(0).entries()) {
       const judge = (lbn: number, block: Uint8Array): void => {
         const problem = this.#model.misfit(expectations, lbn, block);
         if (problem !== undefined) throw new SimulationFailure(`after a crash: ${problem}`);
@@ -366,8 +372,11 @@ export class Player {
       await machine.open();
       const { volume } = machine;
       if (volume === undefined) throw new SimulationFailure("the power of a fork is cut");
-      if (volume.readOnly) throw new SimulationFailure(`read-only after a crash: ${machine.readOnlyReason}`);
+      if (volume.readOnly && !isFaulty) {
+        throw new SimulationFailure(`read-only after a crash: ${machine.readOnlyReason}`);
+      }
       await this.#verify(machine, touched, judge);
+      if (volume.readOnly) continue;
       await machine.until("the recovery of the slabs", () => !machine.isScrubbing || volume.readOnly);
       if (volume.readOnly) throw new SimulationFailure(`read-only while recovering slabs: ${machine.readOnlyReason}`);
       await machine.run("close after a crash", volume.close());

@@ -4,7 +4,7 @@
  */
 import { Random } from "@vdo/base";
 import type { TinyOptions } from "@vdo/kvdo/testing";
-import type { History, Item } from "./history.ts";
+import type { Faults, History, Item } from "./history.ts";
 
 const LEAF = 812;
 
@@ -36,7 +36,7 @@ const WEIGHTS: readonly [Item["kind"], number[]][] = [
   ["compression", [0, 0, 0, 1]],
   ["peek", [0, 1, 3]],
   ["suspend", [0, 0, 0, 1]],
-  ["faults", [0, 0, 0, 0, 0, 1]],
+  ["faults", [0, 0, 0, 1]],
 ];
 
 function drawDeck(random: Random, canBePartial: boolean): Item["kind"][] {
@@ -56,7 +56,7 @@ function drawTiny(random: Random): TinyOptions {
   return {
     slabBits,
     slabs,
-    recoveryJournalBlocks: random.pick([16, 16, 16, 32, 32, 64, 256]),
+    recoveryJournalBlocks: random.pick([8, 16, 16, 32, 32, 64, 256]),
     slabJournalBlocks,
     logicalBlocks: random.pick([300, LEAF, 5_000, 60_000, 200_000]),
   };
@@ -79,7 +79,7 @@ function drawHeavyMix(random: Random): Mix {
   const tiny: TinyOptions = {
     slabBits,
     slabs: random.pick([1, 2, 3]),
-    recoveryJournalBlocks: random.pick([16, 16, 32]),
+    recoveryJournalBlocks: random.pick([4, 8, 8, 16]),
     slabJournalBlocks: random.pick([4, 4, 5, 6, 8]),
     logicalBlocks: random.pick([2_000, 60_000]),
   };
@@ -128,6 +128,12 @@ function drawMix(random: Random, tiny: TinyOptions, canBePartial: boolean): Mix 
   };
 }
 
+/** A pool that the blocks kept in reserve in the recovery journal are enough for. */
+function drawPool(random: Random, { recoveryJournalBlocks }: TinyOptions): number {
+  if (recoveryJournalBlocks < 16) return random.pick([8, 20, 60, 100]);
+  return random.pick([8, 20, 60, 60, 150, recoveryJournalBlocks >= 64 && random.chance(0.2) ? 2048 : 300]);
+}
+
 /** The history of `seed`. */
 export function drawHistory(seed: number): History {
   const random = new Random(seed * 2 + 1);
@@ -135,15 +141,9 @@ export function drawHistory(seed: number): History {
   const logicalBlockSize = !isHeavy && random.chance(0.25) ? 512 : 4096;
   const mix = isHeavy ? drawHeavyMix(random) : drawMix(random, drawTiny(random), logicalBlockSize === 512);
   const { tiny } = mix;
-  const dataVios = random.pick([
-    8,
-    20,
-    60,
-    60,
-    150,
-    tiny.recoveryJournalBlocks >= 64 && random.chance(0.2) ? 2048 : 300,
-  ]);
-  const age = Math.floor(((tiny.recoveryJournalBlocks - Math.min(tiny.recoveryJournalBlocks / 4, 11)) / 2 / 311) * 434);
+  const dataVios = drawPool(random, tiny);
+  const usable = tiny.recoveryJournalBlocks - Math.min(tiny.recoveryJournalBlocks / 4, 11);
+  const age = Math.floor((Math.floor(usable / 2) * 434) / 311);
   const history: Omit<History, "items"> = {
     seed,
     tiny,
@@ -151,7 +151,7 @@ export function drawHistory(seed: number): History {
       compression: random.chance(0.6),
       deduplication: random.chance(0.4),
       blockMapCacheBlocks: 128,
-      maximumAge: random.pick([1, 1, 2, age]),
+      maximumAge: Math.min(age, random.pick([1, 1, 2, age])),
       dataVios,
       logicalBlockSize,
       maxDiscardBlocks: random.pick([1, 1, 16]),
@@ -255,7 +255,8 @@ function drawOperation(mix: Mix): Item {
   }
 }
 
-function drawFaults(random: Random) {
+function drawFaults(random: Random): Faults {
+  if (random.chance(0.4)) return { readErrors: 0, writeErrors: 0, flushErrors: random.pick([0.05, 0.3, 0.6]) };
   const odds = random.pick([0.002, 0.02, 0.2]);
   return {
     readErrors: random.chance(0.4) ? odds : 0,
