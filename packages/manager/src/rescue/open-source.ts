@@ -2,7 +2,7 @@
 import { open } from "node:fs/promises";
 import { isVdoError } from "@vdo/base";
 import type { BlockDevice } from "@vdo/block-device";
-import { NbdClient } from "@vdo/nbd";
+import { ReconnectingNbdDevice } from "@vdo/nbd";
 import { accessError, commandError } from "../errors.ts";
 import { examineStorage } from "../host/storage.ts";
 import type { CopySource } from "./copy-blocks.ts";
@@ -26,13 +26,16 @@ export async function openSource(from: string, command: string): Promise<OpenSou
   return isNbdUri(from) ? openExport(from) : openPath(from, command);
 }
 
+/** A connection that breaks is made anew. */
 async function openExport(uri: string): Promise<OpenSource> {
   try {
-    const client = await NbdClient.connect(uri, { blockSize: 512, readOnly: true }).catch((error: unknown) => {
-      // A server of larger blocks.
-      if (isVdoError(error, "VDO_BAD_ARGUMENT")) return NbdClient.connect(uri, { readOnly: true });
-      throw error;
-    });
+    const client = await ReconnectingNbdDevice.connect(uri, { blockSize: 512, readOnly: true }).catch(
+      (error: unknown) => {
+        // A server of larger blocks.
+        if (isVdoError(error, "VDO_BAD_ARGUMENT")) return ReconnectingNbdDevice.connect(uri, { readOnly: true });
+        throw error;
+      },
+    );
     return deviceSource(client);
   } catch (error) {
     throw commandError("VDO_USER", `Cannot read ${uri}: ${(error as Error).message}`, uri, error);

@@ -213,6 +213,11 @@ export class ClientConnection {
     this.#onIdle?.();
   }
 
+  /** The connection is gone: no request will ever be answered. */
+  get isLost(): boolean {
+    return this.#lost !== undefined;
+  }
+
   #failure(request: PendingRequest): VdoError {
     const { operation, block } = request;
     const text = `NBD ${operation} at byte ${request.offset}: ${this.#lost?.message}`;

@@ -82,6 +82,11 @@ export class NbdClient implements BlockDevice {
     return new NbdClient(connection, blockSize, readOnly);
   }
 
+  /** True when the connection was lost: every request fails from then on. */
+  get isLost(): boolean {
+    return this.#connection.isLost;
+  }
+
   #offers(flag: number): boolean {
     return (this.#flags & flag) !== 0;
   }
