@@ -9,6 +9,7 @@ const DOCUMENTS: Readonly<Record<string, string>> = {
   kvdo: "The structures of a VDO volume",
   ploop: "The structures of a ploop image",
   uds: "The structures of a deduplication index",
+  thin: "The structures of a thin pool",
 };
 
 interface Layout {
