@@ -66,7 +66,9 @@ export function isJournalBlockValid(
     if (count > JOURNAL_ENTRIES_PER_BLOCK) return false;
   } else if (type !== METADATA_TYPE.oldRecoveryJournal || count > OLD_JOURNAL_ENTRIES_PER_BLOCK) return false;
   // Sequence numbers stay below 2^48; a larger one is damage. The journal is a power of two, at most 2^31 blocks.
-  if (view.getUint16(at.sequence.offset + 6, true) !== 0) return false;
+  for (const field of [at.sequence, at.blockMapHead, at.slabJournalHead]) {
+    if (view.getUint16(field.offset + 6, true) !== 0) return false;
+  }
   return at.sequence.get(view, 0) % journalBlocks === position;
 }
 
