@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Step } from "./step.ts";
 
 /** Test kinds run by vitest: project name → time limit. Their reports decide, not the step's status alone. */
-export const TEST_PROJECTS = { unit: 600, sim: 600, interop: 600, kernel: 900 } as const;
+export const TEST_PROJECTS = { unit: 1200, sim: 1200, interop: 900, kernel: 1500 } as const;
 export type TestProject = keyof typeof TEST_PROJECTS;
 
 export const STATIC_STEPS: readonly Step[] = [
