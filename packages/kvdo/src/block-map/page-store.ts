@@ -35,6 +35,8 @@ export class PageStore {
   /** Dirty pages by the journal block they hold. */
   readonly #eras = new Map<number, Set<BlockMapPage>>();
   #oldestEra = 0;
+  /** Pages that hold a journal block before this one are written at once. */
+  #limit = 0;
   #queue: BlockMapPage[] = [];
   #isWriting = false;
   #idleWaiters: (() => void)[] = [];
@@ -63,11 +65,14 @@ export class PageStore {
       if (this.#oldestEra === 0 || sequence < this.#oldestEra) this.#oldestEra = sequence;
     }
     era.add(page);
+    // Its time has come already, and the journal may be full: then no block is opened that would have it written.
+    if (sequence < this.#limit) this.write(page);
   }
 
   /** The journal opened a block: pages that hold one older than the era are written. `tail` is the journal's tail. */
   advance(tail: number): void {
     const limit = tail - this.#options.eraLength;
+    this.#limit = limit;
     if (this.#oldestEra === 0) return;
     for (; this.#oldestEra < limit; this.#oldestEra++) {
       const era = this.#eras.get(this.#oldestEra);
