@@ -7,6 +7,10 @@ import type { TinyOptions } from "@vdo/kvdo/testing";
 import type { Faults, History, Item } from "./history.ts";
 
 const LEAF = 812;
+/** Entries of a block of the recovery journal. */
+const ENTRIES_PER_BLOCK = 217;
+/** Crashes looked at in each run of a heavy history, about. */
+const PEEKS = 8;
 
 /** The mix of one history. */
 interface Mix {
@@ -75,34 +79,22 @@ function drawRegions(random: Random, logicalBlocks: number): { start: number; le
 
 /** A volume whose journals go round and round: few small journals, requests of hundreds of blocks. */
 function drawHeavyMix(random: Random): Mix {
-  const slabBits = random.pick([10, 11, 12, 13]);
   const tiny: TinyOptions = {
-    slabBits,
+    slabBits: random.pick([11, 11, 12, 13]),
     slabs: random.pick([1, 2, 3]),
     recoveryJournalBlocks: random.pick([4, 8, 8, 16]),
     slabJournalBlocks: random.pick([4, 4, 5, 6, 8]),
     logicalBlocks: random.pick([2_000, 60_000]),
   };
-  const deck: Item["kind"][] = [
-    "write",
-    "peek",
-    "write",
-    "peek",
-    "zero",
-    "discard",
-    "turns",
-    "settle",
-    "flush",
-    "read",
-  ];
+  const deck: Item["kind"][] = ["write", "write", "zero", "write", "discard", "flush", "settle", "turns", "read"];
   return {
     random,
     tiny,
     regions: Array.from({ length: random.pick([1, 3, 8]) }, () => {
       return { start: random.below(tiny.logicalBlocks - 600), length: random.pick([100, 300, 600]) };
     }),
-    deck: deck.slice(0, random.pick([4, 5, 6, deck.length])),
-    blocksMax: random.pick([100, 300]),
+    deck: deck.slice(0, random.pick([2, 3, 5, 6, deck.length])),
+    blocksMax: random.pick([60, 200, 300]),
     contents: random.pick([20, 0]),
     fuaOdds: random.pick([0, 0.3]),
     requestsMax: random.pick([20, 100, 400]),
@@ -137,7 +129,7 @@ function drawPool(random: Random, { recoveryJournalBlocks }: TinyOptions): numbe
 /** The history of `seed`. */
 export function drawHistory(seed: number): History {
   const random = new Random(seed * 2 + 1);
-  const isHeavy = random.chance(0.18);
+  const isHeavy = random.chance(0.12);
   const logicalBlockSize = !isHeavy && random.chance(0.25) ? 512 : 4096;
   const mix = isHeavy ? drawHeavyMix(random) : drawMix(random, drawTiny(random), logicalBlockSize === 512);
   const { tiny } = mix;
@@ -171,12 +163,34 @@ export function drawHistory(seed: number): History {
   return { ...history, items: drawItems(mix) };
 }
 
+/** Operations that fill the recovery journal several times over, looked at along the way. */
+function drawHeavyItems(mix: Mix): Item[] {
+  const { random, tiny, blocksMax } = mix;
+  const items: Item[] = [];
+  const capacity = tiny.recoveryJournalBlocks * ENTRIES_PER_BLOCK;
+  for (let boots = 1 + random.below(2); boots > 0; boots--) {
+    const wanted = capacity * random.pick([0.5, 1.5, 2.5]);
+    const peekOdds = (PEEKS * blocksMax) / 2 / wanted;
+    for (let entries = 0; entries < wanted; ) {
+      const item = drawOperation(mix);
+      items.push(item);
+      if (item.kind === "write") entries += item.contents.length;
+      else if (item.kind === "zero" || item.kind === "discard") entries += item.count;
+      if (!random.chance(peekOdds)) continue;
+      items.push({ kind: "turns", count: random.below(30) }, { kind: "peek", seed: random.next32() });
+    }
+    items.push(drawEnd(mix));
+  }
+  return items;
+}
+
 function drawItems(mix: Mix): Item[] {
   const { random } = mix;
+  if (mix.isHeavy) return drawHeavyItems(mix);
   const items: Item[] = [];
-  const many = !mix.isHeavy && random.chance(0.03);
-  const boots = many ? 20 + random.below(random.chance(0.1) ? 200 : 20) : 1 + random.below(mix.isHeavy ? 3 : 4);
-  const perBoot = mix.isHeavy ? random.pick([10, 40]) : many ? random.pick([2, 6]) : random.pick([4, 15, 40, 100]);
+  const many = random.chance(0.03);
+  const boots = many ? 20 + random.below(random.chance(0.1) ? 200 : 20) : 1 + random.below(4);
+  const perBoot = many ? random.pick([2, 6]) : random.pick([4, 15, 40, 100]);
   for (let boot = 0; boot < boots; boot++) {
     const count = 1 + random.below(perBoot);
     const armAt = random.chance(0.5) ? random.below(count) : -1;
