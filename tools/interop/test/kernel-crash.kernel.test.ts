@@ -195,7 +195,9 @@ describeWithKernel(
           await volume.read(at, bytes);
           ourSums.push(`sum ${name} ${at} ${sha256(bytes)}`);
         }
-        expect(volume.statistics().completeRecoveries).toBe(1);
+        // Where the power went again, it may have gone after the kernel's recovery: then that one counts too.
+        const recoveries = name === "again" ? [1, 2] : [1];
+        expect(recoveries).toContain(volume.statistics().completeRecoveries);
       });
       const ours = await metadataOf(images[i] as string);
       expect(ours).toMatchObject({ state: "CLEAN", problems: [], notes: [] });
