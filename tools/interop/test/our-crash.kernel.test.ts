@@ -8,7 +8,7 @@ import { createRequire } from "node:module";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import type { Random } from "@vdo/base";
-import { type BlockDevice, FileDevice } from "@vdo/block-device";
+import { FileDevice } from "@vdo/block-device";
 import { SimulatedDisk } from "@vdo/block-device/testing";
 import { format, VdoVolume } from "@vdo/kvdo";
 import { NbdClient } from "@vdo/nbd";
@@ -34,21 +34,6 @@ interface Crashed {
   versions: Versions;
 }
 
-/** Copies what is on `device` into the image `path`. */
-async function writeImage(device: BlockDevice, path: string): Promise<void> {
-  const file = await FileDevice.open({ path });
-  let start = 0;
-  for (const { count, hole } of (await device.extents?.(0, device.blockCount)) ?? []) {
-    for (let at = start; hole !== true && at < start + count; at += 256) {
-      const bytes = new Uint8Array(Math.min(256, start + count - at) * BLOCK);
-      await device.read(at, bytes);
-      await file.write(at, bytes);
-    }
-    start += count;
-  }
-  await file.close();
-}
-
 /** Storage cut at a simulated point: what was not flushed is lost, torn or kept as `seed` says. */
 async function cutStorage(workplace: Workplace, seed: number): Promise<Crashed> {
   const disk = new SimulatedDisk({ blockCount: PHYSICAL_BLOCKS, seed });
@@ -61,8 +46,7 @@ async function cutStorage(workplace: Workplace, seed: number): Promise<Crashed> 
   await cut;
   await volume.close().catch(() => undefined);
   expect(load.flushes).toBeGreaterThan(3);
-  const path = workplace.image(`cut-${seed}.img`, PHYSICAL_BLOCKS * BLOCK);
-  await writeImage(disk.crash(seed), path);
+  const path = await workplace.imageOf(`cut-${seed}.img`, disk.crash(seed));
   return { name: `cut${seed}`, path, versions: load.versions };
 }
 
