@@ -63,7 +63,9 @@ export const MODIFY = subcommand(
     help: "Changes settings of one or more volumes, for their next start.",
     selects: "one",
     options: options.MODIFY,
-    atLeastOne: options.MODIFY.filter(({ flags }) => flags[0] !== "--attach" && flags[0] !== "--onFull"),
+    atLeastOne: options.MODIFY.filter(
+      ({ flags, help }) => help !== undefined && flags[0] !== "--attach" && flags[0] !== "--onFull",
+    ),
   },
   ({ manager }, args) => manager.modify(selection(args), settingsOf(args)),
 );

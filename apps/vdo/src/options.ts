@@ -42,6 +42,8 @@ export interface OptionSpec {
   required?: boolean;
   /** Absent for an option that help does not show. */
   help?: string;
+  /** Why the option has no effect; it is taken for the sake of old callers, with a warning. */
+  ignored?: string;
 }
 
 const enabled = (flag: string, fallback: string, help: string): OptionSpec => ({
@@ -102,6 +104,10 @@ export const COMMON: readonly OptionSpec[] = [
 export const FORCE_CREATE: OptionSpec = {
   flags: ["--force"],
   help: "Formats even storage that holds a file system, a partition table, another volume or the like.",
+};
+export const PENDING: OptionSpec = {
+  flags: ["--pending"],
+  help: "Shows settings that a running volume gets at its next start in brackets behind those that it has.",
 };
 export const FORCE_STOP: OptionSpec = {
   flags: ["--force"],
@@ -226,8 +232,18 @@ const VOLUME: readonly OptionSpec[] = [
   },
 ];
 
-/** What `modify` changes. */
-export const MODIFY: readonly OptionSpec[] = VOLUME.filter(({ flags }) =>
+/** Options of VDO 6.1 that scripts still send: the read cache came to an end with it. */
+const READ_CACHE: readonly OptionSpec[] = [
+  { flags: ["--readCache"], choices: ENABLED_CHOICES, ignored: "volumes have no read cache since VDO 6.2" },
+  {
+    flags: ["--readCacheSize"],
+    metavar: "<megabytes>",
+    check: (text) => text,
+    ignored: "volumes have no read cache since VDO 6.2",
+  },
+];
+
+const MODIFIABLE: readonly OptionSpec[] = VOLUME.filter(({ flags }) =>
   [
     "--attach",
     "--blockMapCacheSize",
@@ -244,6 +260,8 @@ export const MODIFY: readonly OptionSpec[] = VOLUME.filter(({ flags }) =>
     "--vdoPhysicalThreads",
   ].includes(flags[0]),
 );
+/** What `modify` changes. */
+export const MODIFY: readonly OptionSpec[] = [...MODIFIABLE, ...READ_CACHE];
 export const LOGICAL_SIZE: OptionSpec = { ...(SIZES[0] as OptionSpec), required: true };
 export const WRITE_POLICY: OptionSpec = {
   ...(VOLUME.find(({ flags }) => flags[0] === "--writePolicy") as OptionSpec),
@@ -268,6 +286,7 @@ const byFlag = (options: readonly OptionSpec[]): OptionSpec[] =>
 export const CREATE: readonly OptionSpec[] = [
   DEVICE,
   ...byFlag([...VOLUME, ...SIZES, ...INDEX, FORCE_CREATE, PHYSICAL_SIZE]),
+  ...READ_CACHE,
 ];
 export const IMPORT: readonly OptionSpec[] = [DEVICE, ...byFlag(VOLUME)];
 

@@ -52,6 +52,11 @@ export async function runVdo({ words, streams, environment }: RunOptions): Promi
       wallMicroseconds: environment.clock.wallMicroseconds,
     });
     log.info(`running vdo ${words.join(" ")}`);
+    for (const { flags, ignored } of subcommand.options) {
+      const given = args[flags[0].slice(2)];
+      if (ignored !== undefined && given !== undefined && given !== null)
+        log.warning(`${flags[0]} has no effect: ${ignored}`);
+    }
     return (await subcommand.run(sessionOf(log, args, streams, environment), args)) ?? 0;
   } catch (error) {
     if (error instanceof ParseEnd) return error.status;

@@ -159,9 +159,9 @@ export const SUBCOMMANDS: { readonly [name: string]: Subcommand } = {
   status: {
     help: "Prints the status of the host and of one or all volumes as YAML.",
     selects: "optional",
-    options: [],
+    options: [options.PENDING],
     run: async ({ manager, streams }, args) => {
-      streams.out(await manager.status(selection(args)));
+      streams.out(await manager.status(selection(args), { pending: args["pending"] === true }));
       return undefined;
     },
   },

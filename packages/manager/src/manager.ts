@@ -13,7 +13,7 @@ import { finishInterrupted } from "./commands/interrupted.ts";
 import { changeWritePolicy, checkModification, modify, setActivated } from "./commands/modify.ts";
 import { audit, markForRebuild, markReadOnly, type StorageChoice, type ToolOutput } from "./commands/offline.ts";
 import { requireActivated, type StartOptions, start } from "./commands/start.ts";
-import { statusText } from "./commands/status.ts";
+import { type StatusOptions, statusText } from "./commands/status.ts";
 import { remove, type StopOptions, stop } from "./commands/stop.ts";
 import { setCompression, setDeduplication } from "./commands/switches.ts";
 import { Configuration } from "./config/configuration.ts";
@@ -126,9 +126,9 @@ export class Manager {
   }
 
   /** The YAML text of `vdo status`. */
-  async status(selection: Selection): Promise<string> {
+  async status(selection: Selection, { pending = false }: Partial<StatusOptions> = {}): Promise<string> {
     const configuration = await this.#read();
-    return statusText(this.#context, configuration, selectedNames(configuration, selection));
+    return statusText(this.#context, configuration, { names: selectedNames(configuration, selection), pending });
   }
 
   /** Checks the metadata of a stopped volume; resolves with the status of vdoaudit. */

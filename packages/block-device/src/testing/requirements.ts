@@ -45,6 +45,7 @@ const PACKAGES: Record<string, string> = {
   xz: "xz-utils",
   zstd: "zstd",
   busybox: "busybox-static",
+  ansible: "ansible",
   sqlite3: "sqlite3",
   groff: "groff-base",
   "systemd-analyze": "systemd",

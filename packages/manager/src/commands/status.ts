@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { errorMessage } from "@vdo/base";
 import { nbdUri } from "../attach/attachment.ts";
 import type { Configuration } from "../config/configuration.ts";
-import type { VolumeSettings } from "../config/volume-settings.ts";
+import { settingsFromPlain, type VolumeSettings } from "../config/volume-settings.ts";
 import { recoveryShare } from "../daemon/recovery-text.ts";
 import type { DaemonState } from "../daemon/state.ts";
 import type { RecoveryProgress, VolumeStatistics } from "../engine.ts";
@@ -15,15 +15,20 @@ import { inspectStorage } from "./inspect.ts";
 
 const NOT_AVAILABLE = "not available";
 
+export interface StatusOptions {
+  /** Shows settings of running volumes that await a restart, as `ACTIVE    [CONFIGURED]`. */
+  pending: boolean;
+}
+
 /** The whole document. All information is gathered before the first line exists. */
 export async function statusText(
   context: CommandContext,
   configuration: Configuration,
-  names: readonly string[],
+  { names, pending }: StatusOptions & { names: readonly string[] },
 ): Promise<string> {
   const { environment } = context;
   const volumes: Record<string, unknown> = {};
-  for (const name of names) volumes[name] = await volumeOrMessage(context, configuration.get(name));
+  for (const name of names) volumes[name] = await volumeOrMessage(context, configuration.get(name), { pending });
   const note = environment.uid === 0 ? {} : { Note: "Not running as root, some status may be unavailable" };
   return yamlText({
     "VDO status": { Date: rfc3339(environment.clock.wallMicroseconds()), Node: environment.hostname, ...note },
@@ -38,22 +43,31 @@ export async function statusText(
 }
 
 /** A volume that cannot be read has its message in place of its mapping. */
-async function volumeOrMessage(context: CommandContext, settings: VolumeSettings): Promise<unknown> {
+async function volumeOrMessage(
+  context: CommandContext,
+  settings: VolumeSettings,
+  options: StatusOptions,
+): Promise<unknown> {
   try {
     requireFinished(settings);
-    return await volumeStatus(context, settings);
+    return await volumeStatus(context, settings, options);
   } catch (error) {
     return errorMessage(error);
   }
 }
 
-async function volumeStatus(context: CommandContext, settings: VolumeSettings): Promise<Record<string, unknown>> {
+async function volumeStatus(
+  context: CommandContext,
+  settings: VolumeSettings,
+  { pending }: StatusOptions,
+): Promise<Record<string, unknown>> {
   const { name } = settings;
   const stored = await inspectStorage(context, settings.device);
   const asked = (await isRunning(context, name)) ? await runningStatus(context, name) : undefined;
   const running = asked?.running;
   return {
-    ...configuredStatus(settings),
+    ...storedStatus(settings),
+    ...changeableStatus(settings, running?.settings ?? settings, pending),
     ...recoveryStatus(asked?.recovery ?? null),
     "Block size": 4096,
     "Device mapper status": running?.line ?? NOT_AVAILABLE,
@@ -69,31 +83,52 @@ async function volumeStatus(context: CommandContext, settings: VolumeSettings): 
     "Daemon process": running?.state.pid ?? NOT_AVAILABLE,
     "NBD URI": running === undefined ? NOT_AVAILABLE : nbdUri(name, running.state.nbdSocket),
     "VDO statistics":
-      running === undefined
-        ? NOT_AVAILABLE
-        : { [running.state.attach.link ?? name]: statisticsMap(running.statistics) },
+      running === undefined ? NOT_AVAILABLE : { [`/dev/mapper/${name}`]: statisticsMap(running.statistics) },
   };
 }
 
-function configuredStatus(settings: VolumeSettings): Record<string, unknown> {
+/** What is as the configuration says, whether the volume runs or not. */
+function storedStatus(settings: VolumeSettings): Record<string, unknown> {
   return {
-    "Acknowledgement threads": settings.ackThreads,
     Activate: settings.activated,
-    "Bio rotation interval": settings.bioRotationInterval,
-    "Bio submission threads": settings.bioThreads,
-    "Block map cache size": renderSize(settings.blockMapCacheSize),
-    "Block map period": settings.blockMapPeriod,
-    "CPU-work threads": settings.cpuThreads,
     Compression: settings.compression,
-    "Configured write policy": settings.writePolicy,
     Deduplication: settings.deduplication,
-    "Emulate 512 byte": settings.logicalBlockSize === 512 ? "enabled" : "disabled",
-    "Hash zone threads": settings.hashZoneThreads,
     "Index parallel factor": settings.indexThreads,
-    "Logical threads": settings.logicalThreads,
-    "Max discard size": renderSize(settings.maxDiscardSize),
-    "Physical threads": settings.physicalThreads,
-    "Storage device": settings.device,
+  };
+}
+
+/** Status keys of the settings that apply when a volume starts: `modify` changes them for the next start. */
+const MODIFIABLE: { readonly [key: string]: (settings: VolumeSettings) => string | number } = {
+  "Acknowledgement threads": ({ ackThreads }) => ackThreads,
+  "Bio rotation interval": ({ bioRotationInterval }) => bioRotationInterval,
+  "Bio submission threads": ({ bioThreads }) => bioThreads,
+  "Block map cache size": ({ blockMapCacheSize }) => renderSize(blockMapCacheSize),
+  "Block map period": ({ blockMapPeriod }) => blockMapPeriod,
+  "CPU-work threads": ({ cpuThreads }) => cpuThreads,
+  "Hash zone threads": ({ hashZoneThreads }) => hashZoneThreads,
+  "Logical threads": ({ logicalThreads }) => logicalThreads,
+  "Max discard size": ({ maxDiscardSize }) => renderSize(maxDiscardSize),
+  "Physical threads": ({ physicalThreads }) => physicalThreads,
+};
+
+/** Four blanks and brackets, as the legacy manager has them. */
+const pendingText = (active: string | number, configured: string | number): string => `${active}    [${configured}]`;
+
+/** What a running volume was started with, or what is configured. */
+function changeableStatus(
+  configured: VolumeSettings,
+  active: VolumeSettings,
+  pending: boolean,
+): Record<string, unknown> {
+  const shown = Object.entries(MODIFIABLE).map(([key, of]) => {
+    const waits = pending && of(active) !== of(configured);
+    return [key, waits ? pendingText(of(active), of(configured)) : of(active)];
+  });
+  return {
+    ...Object.fromEntries(shown),
+    "Configured write policy": active.writePolicy,
+    "Emulate 512 byte": active.logicalBlockSize === 512 ? "enabled" : "disabled",
+    "Storage device": active.device,
   };
 }
 
@@ -106,6 +141,8 @@ interface RunningStatus {
   line: string;
   state: DaemonState;
   statistics: VolumeStatistics;
+  /** What the volume was started with. */
+  settings: VolumeSettings;
 }
 
 /** `running` is undefined while the daemon is still starting. */
@@ -121,7 +158,8 @@ async function runningStatus(
   if (state === null) return { recovery };
   const line = String(await askDaemon(context, name, "status"));
   const statistics = (await askDaemon(context, name, "stats")) as VolumeStatistics;
-  return { running: { line, state, statistics }, recovery };
+  const plain = (await askDaemon(context, name, "settings")) as Record<string, unknown>;
+  return { running: { line, state, statistics, settings: settingsFromPlain(plain, name) }, recovery };
 }
 
 async function configurationFile(path: string): Promise<Record<string, string>> {

@@ -1,5 +1,6 @@
 /** What the control socket answers: one entry per operation. */
 import { statsMessage } from "@vdo/kvdo";
+import { settingsToPlain } from "../config/volume-settings.ts";
 import type { ControlHandler } from "../control/server.ts";
 import { commandError } from "../errors.ts";
 import { ATTACH_CHOICES, type AttachChoice, WRITE_POLICIES, type WritePolicy } from "../values.ts";
@@ -34,6 +35,7 @@ export function daemonOperations(daemon: Daemon): ReadonlyMap<string, ControlHan
     ["stats", ready((request) => statistics(daemon, request["form"]))],
     ["config", ready(() => configText(daemon.volume.config()))],
     ["status", ready(() => status(daemon))],
+    ["settings", () => settingsToPlain(daemon.settings)],
     ["table", ready(() => tableLine(daemon.settings, daemon.volume.config()))],
     ["message", ready((request) => message(daemon, request["args"]))],
     ["suspend", ready((request) => daemon.volume.suspend({ save: request["save"] !== false }))],
