@@ -14,6 +14,10 @@ declare module "@vdo/base" {
     VDO_THIN_SYNTAX: { text: string };
     /** The metadata cannot be opened as asked: other block size, unknown features, devices too small. */
     VDO_THIN_MISMATCH: { field: string; expected: unknown; actual: unknown };
+    /** A stream of `send` is cut off, damaged, or none: the byte at which that was found, and how. */
+    VDO_THIN_STREAM: { place: number; text: string };
+    /** The target does not hold what the stream changes; digests in hexadecimal. */
+    VDO_THIN_BASE: { expected: string; actual: string };
   }
 }
 
@@ -25,4 +29,6 @@ export const THIN_ERRORS = [
   "VDO_THIN_MODE",
   "VDO_THIN_SYNTAX",
   "VDO_THIN_MISMATCH",
+  "VDO_THIN_STREAM",
+  "VDO_THIN_BASE",
 ] as const;

@@ -10,6 +10,15 @@ export { THIN_ERRORS } from "./errors.ts";
 export { type DeviceDetails, deviceDetails } from "./format/device-details.ts";
 export { isShared, type Mapping, mappingBlock, mappingTime, setMapping } from "./format/mapping.ts";
 export {
+  STREAM_VERSION,
+  type ThinStreamHeader,
+  type ThinStreamRecord,
+  type ThinStreamTrailer,
+  thinStreamHeader,
+  thinStreamRecord,
+  thinStreamTrailer,
+} from "./format/stream.ts";
+export {
   decodeSuperblock,
   encodeSuperblock,
   NEEDS_CHECK,
@@ -33,6 +42,10 @@ export { POOL_MODE_MOVES, type PoolMode } from "./pool/modes.ts";
 export type { PoolEvent } from "./pool/pool-core.ts";
 export { type PoolFigures, ThinPool, type ThinPoolOptions } from "./pool/thin-pool.ts";
 export { ThinVolume, type ThinVolumeOptions } from "./pool/thin-volume.ts";
+export { ContentDigest } from "./stream/content-digest.ts";
+export { readStream, type StreamVisitor } from "./stream/read-stream.ts";
+export { type ReceiveOptions, receive, type VerifiedStream, verifyStream } from "./stream/receive.ts";
+export { type SendOptions, type SendReport, type StreamProgress, send } from "./stream/send.ts";
 export { type CheckOptions, type CheckReport, check, isHealthy } from "./tools/check.ts";
 export type { Leak } from "./tools/check-counts.ts";
 export { clearNeedsCheck, fixLeaks } from "./tools/check-fix.ts";

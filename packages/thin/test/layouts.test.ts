@@ -9,6 +9,9 @@ import {
   mappingTime,
   setMapping,
   spaceMapRoot,
+  thinStreamHeader,
+  thinStreamRecord,
+  thinStreamTrailer,
   thinSuperblock,
 } from "../src/index.ts";
 import { goldenMetadata } from "./support/golden.ts";
@@ -17,6 +20,9 @@ const runner = { describe, test, snapshot: (table: string) => expect(table).toMa
 layoutLaws(spaceMapRoot, runner);
 layoutLaws(thinSuperblock, runner);
 layoutLaws(deviceDetails, runner);
+layoutLaws(thinStreamHeader, runner);
+layoutLaws(thinStreamRecord, runner);
+layoutLaws(thinStreamTrailer, runner);
 
 describe("the superblock", () => {
   const block = goldenMetadata().slice(0, 4096);

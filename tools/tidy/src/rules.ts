@@ -35,7 +35,8 @@ export const NODE_MODULES: Readonly<Record<string, readonly string[]>> = {
   "persistent-data": [],
   ploop: ["node:path", "node:fs", "node:fs/promises"],
   kvdo: ["node:worker_threads"],
-  thin: [],
+  // Digests of streams: a function of its bytes alone.
+  thin: ["node:crypto"],
 };
 
 /** Files that may use node: modules beyond their package's list, each with its reason. */

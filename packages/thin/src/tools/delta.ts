@@ -32,7 +32,8 @@ export interface Delta extends DeltaOptions {
   runs: DeltaRun[];
 }
 
-async function runsOf(pool: PoolReader, id: number): Promise<MappingRun[]> {
+/** Maximal runs of a device's mappings, ascending. Throws `VDO_THIN_NOT_FOUND`, `VDO_CORRUPT`. */
+export async function mappedRuns(pool: PoolReader, id: number): Promise<MappingRun[]> {
   const runs: MappingRun[] = [];
   const builder = new RunBuilder((run) => runs.push(run), false);
   const device = await pool.device(id);
@@ -44,8 +45,8 @@ async function runsOf(pool: PoolReader, id: number): Promise<MappingRun[]> {
 /** Compares two devices of a pool. Throws `VDO_THIN_NOT_FOUND`, `VDO_CORRUPT`. */
 export async function delta(metadata: BlockDevice, options: DeltaOptions): Promise<Delta> {
   const pool = await PoolReader.open(metadata, options);
-  const left = await runsOf(pool, options.left);
-  const right = options.left === options.right ? left : await runsOf(pool, options.right);
+  const left = await mappedRuns(pool, options.left);
+  const right = options.left === options.right ? left : await mappedRuns(pool, options.right);
   return { ...options, superblock: pool.view, runs: mergeRuns(left, right) };
 }
 
