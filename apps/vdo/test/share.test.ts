@@ -1,7 +1,6 @@
 /** The files that are installed beside the program. */
 import { readFile } from "node:fs/promises";
-import { emptyStatistics } from "@vdo/kvdo";
-import { metricsText } from "@vdo/manager";
+import { metricsCatalogue } from "@vdo/manager";
 import { expect, test } from "vitest";
 import { parse } from "yaml";
 import { manPage } from "../src/documents/man-page.ts";
@@ -15,17 +14,40 @@ interface Rules {
   groups: { rules: { alert: string; expr: string; annotations: Record<string, string> }[] }[];
 }
 
+const metricNames = async () => (await metricsCatalogue()).map(({ name }) => name);
+
 test("every alert rule asks for metrics that exist, and says what to do", async () => {
-  const known = await metricsText([{ name: "v", statistics: emptyStatistics() }], "0");
+  const known = await metricNames();
   const { groups } = parse(await share("prometheus/vdo-alerts.yml")) as Rules;
   const rules = groups.flatMap((group) => group.rules);
   expect(rules.length).toBeGreaterThan(4);
   for (const { alert, expr, annotations } of rules) {
     const names = expr.match(/\bvdo_\w+/g) ?? [];
     expect(names.length, alert).toBeGreaterThan(0);
-    for (const name of names) expect(known, alert).toContain(`# TYPE ${name} `);
+    for (const name of names) expect(known, alert).toContain(name);
     expect(annotations["description"], alert).not.toBe(undefined);
   }
+});
+
+test("every panel and every variable of the dashboard asks for metrics that exist", async () => {
+  const known = await metricNames();
+  const dashboard = JSON.parse(await share("grafana/vdo-dashboard.json")) as {
+    panels: { title: string; targets: { expr: string }[] }[];
+    templating: { list: { query: string }[] };
+  };
+  expect(dashboard.panels.length).toBeGreaterThan(10);
+  const variables = dashboard.templating.list.map(({ query }) => ({ title: "variable", targets: [{ expr: query }] }));
+  const asked = new Set<string>();
+  for (const { title, targets } of [...dashboard.panels, ...variables]) {
+    for (const { expr } of targets) {
+      for (const [name] of expr.matchAll(/\bvdo_\w+/g)) {
+        expect(known, title).toContain(name);
+        asked.add(name);
+      }
+    }
+    expect(targets.length, title).toBeGreaterThan(0);
+  }
+  expect(asked.size).toBeGreaterThan(20);
 });
 
 test.each(["vdo@.service", "vdo.service", "vdo-metrics.service"])("%s calls commands that exist", async (unit) => {
@@ -43,7 +65,7 @@ test.each(["vdo@.service", "vdo.service", "vdo-metrics.service"])("%s calls comm
 });
 
 test.each(Object.keys(SHARE_FILES))("%s is what the tables say; write-share.ts makes it", async (path) => {
-  expect(await share(path)).toBe(SHARE_FILES[path]?.());
+  expect(await share(path)).toBe(await SHARE_FILES[path]?.());
 });
 
 test("the manual page names every subcommand and every option that help shows", () => {

@@ -6,6 +6,7 @@ import {
   metricsText,
   RunningVolumes,
   type SampledVolume,
+  type ShownVolume,
   tableLines,
   verboseLines,
 } from "@vdo/manager";
@@ -58,21 +59,33 @@ async function printStatistics(
   environment: ClientEnvironment,
 ): Promise<number> {
   const running = new RunningVolumes(environment);
-  const sampled: SampledVolume[] = [];
-  let status = 0;
-  try {
-    if (args.operands.length === 0) {
-      for (const volume of await running.all()) sampled.push(await running.sample(volume));
-    }
-    for (const operand of args.operands) sampled.push(await running.sample(await running.find(operand)));
-  } catch (error) {
-    // The first operand that does not match ends the program; those before it are shown.
-    streams.err(`vdostats: ${errorMessage(error)}\n`);
-    status = 1;
+  const tell = (error: unknown): void => streams.err(`vdostats: ${errorMessage(error)}\n`);
+  if (args.prometheus) {
+    const { found, status } = await collect(args, running, (volume) => running.measure(volume), tell);
+    if (found.length > 0) streams.out(await metricsText(found, environment.version));
+    return status;
   }
-  if (sampled.length > 0 && args.prometheus) streams.out(await metricsText(sampled, environment.version));
-  else if (sampled.length > 0) streams.out(text(sampled, args));
+  const { found, status } = await collect(args, running, (volume) => running.sample(volume), tell);
+  if (found.length > 0) streams.out(text(found, args));
   return status;
+}
+
+/** Asks the volumes meant. The first operand that does not match ends the program; those before it are shown. */
+async function collect<T>(
+  { operands }: StatsArguments,
+  running: RunningVolumes,
+  ask: (volume: ShownVolume) => Promise<T>,
+  tell: (error: unknown) => void,
+): Promise<{ found: T[]; status: number }> {
+  const found: T[] = [];
+  try {
+    if (operands.length === 0) for (const volume of await running.all()) found.push(await ask(volume));
+    for (const operand of operands) found.push(await ask(await running.find(operand)));
+  } catch (error) {
+    tell(error);
+    return { found, status: 1 };
+  }
+  return { found, status: 0 };
 }
 
 function text(sampled: readonly SampledVolume[], { json, verbose, human, si }: StatsArguments): string {

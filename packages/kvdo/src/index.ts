@@ -37,7 +37,11 @@ export type { RebuildReport } from "./recovery/rebuild.ts";
 export {
   emptyStatistics,
   kibibytes,
+  NOT_AVAILABLE,
+  STATISTIC_ENTRIES,
+  type StatisticEntry,
   savingPercent,
+  statisticValue,
   statsMessage,
   usedBlocks,
   usePercent,

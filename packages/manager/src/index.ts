@@ -43,7 +43,7 @@ export { type ProgramResult, type Programs, systemPrograms } from "./host/progra
 export { kvdoEngine } from "./kvdo-engine.ts";
 export { Manager, type ManagerOptions } from "./manager.ts";
 export { type MetricsAddress, MetricsServer } from "./metrics/metrics-server.ts";
-export { type MeasuredVolume, metricsText } from "./metrics/volume-metrics.ts";
+export { metricsCatalogue, metricsText } from "./metrics/volume-metrics.ts";
 export { OfflineTools } from "./offline-tools.ts";
 export { copyDisk, type PloopCopyOptions } from "./ploop/ploop-copy.ts";
 export {
@@ -62,7 +62,7 @@ export { parseSize, renderSize, type SizeStyle } from "./size.ts";
 export { humanSize } from "./stats/human-size.ts";
 export { type SizeForm, type TableRow, tableHeader, tableLine, tableLines } from "./stats/table.ts";
 export { statisticsMap, verboseLines } from "./stats/verbose.ts";
-export { RunningVolumes, type SampledVolume, type ShownVolume } from "./stats/volumes.ts";
+export { type MeasuredVolume, RunningVolumes, type SampledVolume, type ShownVolume } from "./stats/volumes.ts";
 export { askThin, type ThinServeOptions, ThinServer, thinSockets, thinStatus } from "./thin/thin-server.ts";
 export {
   ATTACH_CHOICES,

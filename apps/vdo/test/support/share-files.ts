@@ -1,9 +1,13 @@
 /** The files of `share` that are made from the program's tables. */
 import { bashCompletion } from "../../src/documents/bash-completion.ts";
+import { grafanaDashboard } from "../../src/documents/grafana-dashboard.ts";
 import { manPage } from "../../src/documents/man-page.ts";
+import { metricsDocument } from "../../src/documents/metrics-document.ts";
 
 /** Content by path below `share`. */
-export const SHARE_FILES: { readonly [path: string]: () => string } = {
+export const SHARE_FILES: { readonly [path: string]: () => string | Promise<string> } = {
   "bash-completion/vdo": bashCompletion,
+  "grafana/vdo-dashboard.json": grafanaDashboard,
   "man/man8/vdo.8": manPage,
+  "prometheus/metrics.md": metricsDocument,
 };

@@ -5,5 +5,5 @@ import { SHARE_FILES } from "./share-files.ts";
 for (const [path, make] of Object.entries(SHARE_FILES)) {
   const file = new URL(`../../share/${path}`, import.meta.url);
   mkdirSync(new URL(".", file), { recursive: true });
-  writeFileSync(file, make());
+  writeFileSync(file, await make());
 }

@@ -49,6 +49,8 @@ const PACKAGES: Record<string, string> = {
   sqlite3: "sqlite3",
   groff: "groff-base",
   "systemd-analyze": "systemd",
+  promtool: "prometheus",
+  chromium: "chromium",
   thin_check: "thin-provisioning-tools",
   thin_dump: "thin-provisioning-tools",
   thin_restore: "thin-provisioning-tools",

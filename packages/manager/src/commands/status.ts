@@ -4,6 +4,7 @@ import { errorMessage } from "@vdo/base";
 import { nbdUri } from "../attach/attachment.ts";
 import type { Configuration } from "../config/configuration.ts";
 import { settingsFromPlain, type VolumeSettings } from "../config/volume-settings.ts";
+import { readStatusLine } from "../daemon/kernel-text.ts";
 import { recoveryShare } from "../daemon/recovery-text.ts";
 import type { DaemonState } from "../daemon/state.ts";
 import type { RecoveryProgress, VolumeStatistics } from "../engine.ts";
@@ -74,7 +75,7 @@ async function volumeStatus(
     "Index checkpoint frequency": 0,
     "Index memory setting": stored.indexMemory,
     "Index sparse": stored.indexSparse ? "enabled" : "disabled",
-    "Index status": running?.line.split(" ")[6] ?? NOT_AVAILABLE,
+    "Index status": running === undefined ? NOT_AVAILABLE : readStatusLine(running.line).indexState,
     "Logical size": renderSize(BigInt(stored.logicalBlocks) * 4096n),
     "Physical size": renderSize(BigInt(stored.physicalBlocks) * 4096n),
     "Slab size": renderSize(BigInt(stored.slabBlocks) * 4096n),

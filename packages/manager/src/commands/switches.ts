@@ -1,14 +1,12 @@
 /** `vdo enableCompression`, `disableCompression`, `enableDeduplication`, `disableDeduplication`. */
 import type { Configuration } from "../config/configuration.ts";
+import { readStatusLine } from "../daemon/kernel-text.ts";
 import { commandError } from "../errors.ts";
 import { pause } from "../host/lock.ts";
 import { askDaemon, type CommandContext, isRunning, requireFinished } from "./context.ts";
 
 /** Attempts, one second apart, to see the index online. */
 const ONLINE_ATTEMPTS = 20;
-
-/** Field of the status line that holds the index state, counted from 0. */
-const INDEX_FIELD = 6;
 
 export async function setCompression(context: CommandContext, configuration: Configuration, name: string, on: boolean) {
   const { log } = context;
@@ -58,8 +56,7 @@ async function closeIndex(context: CommandContext, name: string): Promise<void> 
 async function openIndex(context: CommandContext, name: string): Promise<void> {
   await askDaemon(context, name, "message", { args: ["index-enable"] });
   for (let attempt = 0; attempt < ONLINE_ATTEMPTS; attempt++) {
-    const line = String(await askDaemon(context, name, "status"));
-    const state = line.split(" ")[INDEX_FIELD] ?? "unknown";
+    const { indexState: state } = readStatusLine(String(await askDaemon(context, name, "status")));
     if (state === "online") return;
     if (state === "error") throw commandError("VDO_SYSTEM", `Error enabling deduplication for ${name}`, name);
     if (state !== "opening") {

@@ -21,6 +21,7 @@ import { type AttachChoice, uuidText, type WritePolicy } from "../values.ts";
 import type { ExportServer } from "./exporter.ts";
 import { runFullHook } from "./full-hook.ts";
 import { FullnessMonitor } from "./fullness.ts";
+import { type ClientActivity, MeasuredDevice } from "./measured-device.ts";
 import { daemonOperations } from "./operations.ts";
 import { type DaemonState, readState, removeRuntimeFiles, runningVolumes, writeState } from "./state.ts";
 import { effectivePolicy, PolicyDevice } from "./write-policy.ts";
@@ -55,6 +56,7 @@ export class Daemon {
   #volume!: VolumeHandle;
   #storage!: Storage;
   #policy!: PolicyDevice;
+  #measured!: MeasuredDevice;
   #exports!: ExportServer;
   #state!: DaemonState;
   #recovery: RecoveryProgress | null = null;
@@ -137,6 +139,11 @@ export class Daemon {
   /** Statistics of the volume, with the instance number that this daemon has. */
   statistics(): VolumeStatistics {
     return { ...this.#volume.statistics(), instance: this.#state.instance };
+  }
+
+  /** What the clients of the volume asked for since it was started. */
+  get activity(): ClientActivity {
+    return this.#measured.activity;
   }
 
   async #start(): Promise<void> {
@@ -235,9 +242,10 @@ export class Daemon {
     this.#policy = new PolicyDevice(this.#volume, false);
     await this.setWritePolicy(settings.writePolicy);
     if (settings.writePolicy === "async-unsafe") log("info", "write policy async-unsafe is carried out as async");
+    this.#measured = new MeasuredDevice(this.#policy, environment.clock.now);
     this.#exports = await environment.exporter({
       name: this.name,
-      device: this.#policy,
+      device: this.#measured,
       socketPath: nbdSocket,
       descriptor,
       log,

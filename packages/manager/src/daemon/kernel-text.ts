@@ -12,6 +12,12 @@ export function statusLine(device: string, logicalBlocks: number, status: Volume
   return `0 ${logicalBlocks * 8} vdo ${words.join(" ")} ${usedBlocks} ${totalBlocks}`;
 }
 
+/** Index state and compression switch of a status line, counted from its end: the path of the storage may hold blanks. */
+export function readStatusLine(line: string): { indexState: string; compression: boolean } {
+  const fields = line.split(" ");
+  return { indexState: fields.at(-4) ?? "unknown", compression: fields.at(-3) === "online" };
+}
+
 /** The V4 line that would start the volume in the kernel. */
 export function tableLine(settings: VolumeSettings, { physicalBlocks, logicalBlocks }: VolumeProperties): string {
   const fixed = ["V4", settings.device, physicalBlocks, settings.logicalBlockSize];

@@ -33,6 +33,7 @@ export function daemonOperations(daemon: Daemon): ReadonlyMap<string, ControlHan
       }),
     ],
     ["stats", ready((request) => statistics(daemon, request["form"]))],
+    ["activity", ready(() => daemon.activity)],
     ["config", ready(() => configText(daemon.volume.config()))],
     ["status", ready(() => status(daemon))],
     ["settings", () => settingsToPlain(daemon.settings)],

@@ -6,8 +6,8 @@ import { runningVolumes } from "../daemon/state.ts";
 import { commandError } from "../errors.ts";
 import type { ClientEnvironment } from "../host/environment.ts";
 import { Paths } from "../host/paths.ts";
-import { RunningVolumes } from "../stats/volumes.ts";
-import { type MeasuredVolume, metricsText } from "./volume-metrics.ts";
+import { type MeasuredVolume, RunningVolumes } from "../stats/volumes.ts";
+import { metricsText } from "./volume-metrics.ts";
 
 /** Content type of the text format. */
 const CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8";
@@ -62,8 +62,8 @@ export class MetricsServer {
     const running = new RunningVolumes(this.#environment);
     const volumes: MeasuredVolume[] = [];
     for (const name of await runningVolumes(new Paths(this.#environment))) {
-      const sampled = await running.sample({ name, operand: name }).catch(() => undefined);
-      if (sampled !== undefined) volumes.push(sampled);
+      const measured = await running.measure({ name, operand: name }).catch(() => undefined);
+      if (measured !== undefined) volumes.push(measured);
     }
     return metricsText(volumes, this.#environment.version);
   }

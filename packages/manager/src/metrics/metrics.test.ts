@@ -2,9 +2,10 @@ import { truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { emptyStatistics } from "@vdo/kvdo";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { emptyActivity } from "../daemon/measured-device.ts";
 import { TestMachine } from "../testing/machine.ts";
 import { MetricsServer } from "./metrics-server.ts";
-import { metricsText } from "./volume-metrics.ts";
+import { metricsCatalogue, metricsText } from "./volume-metrics.ts";
 
 let machine: TestMachine;
 beforeEach(async () => {
@@ -17,14 +18,18 @@ const statistics = () => ({
   dataBlocksUsed: 30,
   overheadBlocksUsed: 10,
   physicalBlocks: 50,
-  mode: "read-only" as const,
 });
+const volume = (name: string) => ({ name, operand: name, indexState: "online", compression: true });
 
 test("names are stable, types are told, and each volume has its label", async () => {
   const text = await metricsText(
     [
-      { name: "a", statistics: statistics() },
-      { name: "b", statistics: { ...statistics(), dedupeAdviceTimeouts: 3 } },
+      { ...volume("a"), statistics: { ...statistics(), mode: "read-only" } },
+      {
+        ...volume("b"),
+        statistics: { ...statistics(), dedupeAdviceTimeouts: 3, logicalBlocksUsed: 40 },
+        activity: { ...emptyActivity(), write: { requests: 2, bytes: 8192, seconds: 0.5 } },
+      },
     ],
     "1.2.3",
   );
@@ -36,7 +41,14 @@ test("names are stable, types are told, and each volume has its label", async ()
     'vdo_mode{volume="a",mode="normal"} 0',
     'vdo_used_ratio{volume="b"} 0.8',
     "# TYPE vdo_data_blocks_used gauge",
-    'vdo_data_blocks_used{volume="a"} 30',
+    'vdo_data_blocks_used{volume="b"} 30',
+    'vdo_saving_ratio{volume="b"} 0.25',
+    'vdo_index_state{volume="a",state="online"} 1',
+    'vdo_compression_enabled{volume="a"} 1',
+    'vdo_client_requests_total{volume="b",operation="write"} 2',
+    'vdo_client_bytes_total{volume="b",operation="write"} 8192',
+    'vdo_client_seconds_total{volume="b",operation="write"} 0.5',
+    "# HELP vdo_physical_blocks Physical blocks, blocks of 4096 bytes.",
     "# TYPE vdo_bios_in_write counter",
     "# TYPE vdo_bios_in_progress_write gauge",
     "# TYPE vdo_dedupe_advice_timeouts counter",
@@ -53,6 +65,24 @@ test("names are stable, types are told, and each volume has its label", async ()
       line,
     ).toContain(line);
   }
+  // What vdostats prints as N/A for a read-only volume.
+  expect(text).not.toContain('vdo_data_blocks_used{volume="a"}');
+  expect(text).not.toContain('vdo_used_ratio{volume="a"}');
+  expect(text).not.toContain("vdo_recovery_percentage");
+});
+
+test("the catalogue has every metric once, with its kind and labels", async () => {
+  const catalogue = await metricsCatalogue();
+  const names = catalogue.map(({ name }) => name);
+  expect(new Set(names).size).toBe(names.length);
+  for (const { name, help, type } of catalogue) {
+    expect(name).toMatch(/^vdo_[a-z0-9_]+$/);
+    expect(help.length, name).toBeGreaterThan(5);
+    expect(["gauge", "counter"], name).toContain(type);
+  }
+  expect(catalogue.find(({ name }) => name === "vdo_mode")?.labels).toEqual(["volume", "mode"]);
+  expect(names).toContain("vdo_recovery_percentage");
+  expect(names).toContain("vdo_data_blocks_used");
 });
 
 test("the server answers for all running volumes, and for nothing else", async () => {
@@ -68,6 +98,7 @@ test("the server answers for all running volumes, and for nothing else", async (
   expect(answer.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
   expect(await answer.text()).toContain('\nvdo_physical_blocks{volume="v0"} 1024\n');
   expect((await get("/")).status).toBe(404);
+
   expect((await get("/metrics", "POST")).status).toBe(405);
   await expect(MetricsServer.listen(machine.environment, { host: "127.0.0.1", port })).rejects.toThrow(/Cannot listen/);
   await server.close();

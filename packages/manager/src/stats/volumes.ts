@@ -2,6 +2,8 @@
 import { realpath } from "node:fs/promises";
 import { basename } from "node:path";
 import { controlRequest } from "../control/client.ts";
+import { readStatusLine } from "../daemon/kernel-text.ts";
+import type { ClientActivity } from "../daemon/measured-device.ts";
 import { type DaemonState, readState, runningVolumes } from "../daemon/state.ts";
 import type { VolumeStatistics } from "../engine.ts";
 import { commandError } from "../errors.ts";
@@ -17,6 +19,15 @@ export interface ShownVolume {
 
 export interface SampledVolume extends ShownVolume {
   statistics: VolumeStatistics;
+}
+
+/** Everything that can be told of a running volume in numbers. */
+export interface MeasuredVolume extends SampledVolume {
+  /** State of the deduplication index, as in the status line. */
+  indexState: string;
+  compression: boolean;
+  /** Undefined for a daemon of an older version, which does not count. */
+  activity?: ClientActivity;
 }
 
 export class RunningVolumes {
@@ -61,6 +72,20 @@ export class RunningVolumes {
       const text = `'${name}': Could not retrieve VDO device stats information`;
       throw commandError("VDO_COMMAND_FAILED", text, name, error);
     }
+  }
+
+  /** The volume with its statistics and what only the daemon knows. Throws as {@link sample}. */
+  async measure(volume: ShownVolume): Promise<MeasuredVolume> {
+    const sampled = await this.sample(volume);
+    const { controlSocket } = this.#paths.volume(volume.name);
+    const { indexState, compression } = readStatusLine(String(await controlRequest(controlSocket, "status")));
+    const activity = await controlRequest(controlSocket, "activity").catch(() => undefined);
+    return {
+      ...sampled,
+      indexState,
+      compression,
+      ...(activity === undefined ? {} : { activity: activity as ClientActivity }),
+    };
   }
 }
 
