@@ -96,8 +96,9 @@ async function serveHere({ name, args, manager, log, environment }: Foreground):
     attach: (args["attach"] ?? undefined) as AttachChoice | undefined,
     socketGroup: (args["socketGroup"] ?? undefined) as string | undefined,
     environment,
-    onReady: ({ state, settings, choice }) => {
-      announceLaunch({ environment, log }, settings, { attach: choice, readOnly }, state);
+    onReady: ({ state, settings, choice, volume }) => {
+      const { mode } = volume.status();
+      announceLaunch({ environment, log }, settings, { attach: choice, readOnly }, { ...state, mode });
       log.announce(readyLine(state));
     },
   });

@@ -98,7 +98,13 @@ test("only a volume in read-only mode is rebuilt, after what it loses was told",
   const keeps = `The rebuild of ${image} keeps 64 logical blocks and 4 block map pages, and loses nothing.\n`;
   expect(await tool("forceRebuild", "--dryRun")).toEqual({ status: 0, out: `${keeps}Nothing was written.\n`, err: "" });
   expect(await state()).toBe("READ_ONLY_MODE");
-  expect((await commands.vdo("start", "--name=v0")).status).toBe(0);
+  const readable = await commands.vdo("start", "--name=v0");
+  expect(readable.status).toBe(0);
+  expect(readable.out).toContain("VDO v0 is in read-only mode; reading its journal\n");
+  expect(readable.out).not.toContain("Starting compression");
+  expect(readable.err).toMatch(
+    /^vdo: WARNING - VDO v0 is in read-only mode: it can be read, .* vdo forceRebuild --name=v0 --dryRun$/m,
+  );
   expect((await commands.vdo("status", "--name=v0")).out).toMatch(/^ {8}operating mode: read-only$/m);
   expect(await isRight()).toBe(true);
   await withClient(async (client) => {
@@ -109,7 +115,9 @@ test("only a volume in read-only mode is rebuilt, after what it loses was told",
   expect(marked).toEqual({ status: 0, out: `${keeps}The next start of the volume rebuilds it.\n`, err: "" });
   expect(await state()).toBe("FORCE_REBUILD");
   expect(await tool("forceRebuild")).toEqual({ status: 212, out: "", err: refused });
-  expect((await commands.vdo("start", "--name=v0")).status).toBe(0);
+  const rebuilt = await commands.vdo("start", "--name=v0");
+  expect(rebuilt).toMatchObject({ status: 0, err: "" });
+  expect(rebuilt.out).toContain("VDO v0 is being rebuilt\n");
   const status = (await commands.vdo("status", "--name=v0")).out;
   expect(status).toMatch(/^ {8}operating mode: normal$/m);
   expect(status).toMatch(/^ {8}read-only recovery count: 1$/m);

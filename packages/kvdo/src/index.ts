@@ -13,7 +13,14 @@ export {
   type VolumeInfo,
 } from "./admin/index.ts";
 export { type MemoryNeeded, memoryNeeded } from "./admin/memory-needed.ts";
-export type { VolumeConfigReport, VolumeEvent, VolumeOptions, VolumeStatus } from "./admin/volume-options.ts";
+export type {
+  RecoveryCause,
+  RecoveryPhase,
+  VolumeConfigReport,
+  VolumeEvent,
+  VolumeOptions,
+  VolumeStatus,
+} from "./admin/volume-options.ts";
 export { type AuditLine, type AuditOptions, auditVolume, ReferenceTable, type VolumeAudit } from "./audit/index.ts";
 export { BlockCompressor, BlockHasher, HASH_BATCH_MAX } from "./compute/index.ts";
 export type { IndexState } from "./dedupe/index-manager.ts";

@@ -44,8 +44,10 @@ export interface VolumeHandle extends BlockDevice {
   growPhysical(physicalBlocks: number): Promise<void>;
 }
 
-/** How far the recovery of a volume that was not stopped cleanly has come: so much of this phase is done. */
+/** How far the recovery or the rebuild of a volume has come: so much of this phase is done. */
 export interface RecoveryProgress {
+  /** It was not stopped cleanly; a rebuild was asked for; or its journal is applied in memory, for it is in read-only mode. */
+  cause: "crash" | "rebuild" | "read-only";
   phase: string;
   done: number;
   of: number;

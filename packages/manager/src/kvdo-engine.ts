@@ -25,8 +25,10 @@ export const kvdoEngine: Engine = {
 
 /** Changes that an administrator wants to find in the log. */
 function reportChange(event: VolumeEvent, { log, onRecovery }: OpenOptions): void {
-  if (event.type === "recovery") onRecovery?.({ phase: event.phase, done: event.done, of: event.of });
-  else if (event.type === "full") log("warning", "the volume is full: writes of new data fail until space is freed");
+  if (event.type === "recovery") {
+    const { cause, phase, done, of } = event;
+    onRecovery?.({ cause, phase, done, of });
+  } else if (event.type === "full") log("warning", "the volume is full: writes of new data fail until space is freed");
   else if (event.type === "readOnly") {
     const text = `the volume is in read-only mode: ${errorMessage(event.error)}. Stop it, and check its storage`;
     log("error", text);

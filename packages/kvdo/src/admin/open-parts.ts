@@ -29,7 +29,7 @@ import { salvageJournal } from "../recovery/salvage.ts";
 import { emptyStatistics } from "../statistics/index.ts";
 import { buildParts, type Found, type OpenParts } from "./build-parts.ts";
 import { SuperBlockKeeper } from "./super-block-keeper.ts";
-import type { VolumeEvent, VolumeOptions } from "./volume-options.ts";
+import type { RecoveryCause, VolumeEvent, VolumeOptions } from "./volume-options.ts";
 
 /** Smallest block map cache. */
 const CACHE_BLOCKS_MIN = 128;
@@ -119,12 +119,18 @@ export async function openParts(
   return parts;
 }
 
+function recoveryCause(keeper: SuperBlockKeeper): RecoveryCause {
+  if (keeper.state === VOLUME_STATE.readOnly) return "read-only";
+  return needsRebuild(keeper) ? "rebuild" : "crash";
+}
+
 function recoveryContext({ io, keeper, options, emit }: Found): RecoveryContext {
+  const cause = recoveryCause(keeper);
   return {
     io,
     keeper,
     log: options.log ?? (() => undefined),
-    progress: (phase, done, of) => emit({ type: "recovery", phase, done, of }),
+    progress: (phase, done, of) => emit({ type: "recovery", cause, phase, done, of }),
   };
 }
 

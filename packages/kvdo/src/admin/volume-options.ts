@@ -2,11 +2,19 @@
 import type { Clock } from "@vdo/base";
 import type { IndexState } from "../dedupe/index-manager.ts";
 
+export type RecoveryPhase = "journal" | "block map" | "slab journals" | "slabs";
+
+/**
+ * Why a start has more to do than to open the volume: it was not stopped cleanly; a rebuild was asked for; or it is in
+ * read-only mode, and what its journal says is applied to what is read, in memory.
+ */
+export type RecoveryCause = "crash" | "rebuild" | "read-only";
+
 export type VolumeEvent =
   | { type: "readOnly"; error: unknown }
   | { type: "full" }
-  /** A recovery goes on: so much of this phase is done. */
-  | { type: "recovery"; phase: "journal" | "block map" | "slab journals" | "slabs"; done: number; of: number }
+  /** A recovery or rebuild goes on: so much of this phase is done. */
+  | { type: "recovery"; cause: RecoveryCause; phase: RecoveryPhase; done: number; of: number }
   | { type: "index"; state: IndexState };
 
 export interface VolumeOptions {

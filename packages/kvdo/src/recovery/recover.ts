@@ -10,6 +10,7 @@
  */
 import { isVdoError } from "@vdo/base";
 import type { SuperBlockKeeper } from "../admin/super-block-keeper.ts";
+import type { RecoveryPhase } from "../admin/volume-options.ts";
 import { findPartition, PARTITION, slabCount } from "../format/index.ts";
 import type { StorageIo } from "../io/storage-io.ts";
 import { analyseJournal, type JournalAnalysis } from "./journal-analysis.ts";
@@ -19,11 +20,7 @@ import { replayBlockMap } from "./replay-block-map.ts";
 import { salvageJournal } from "./salvage.ts";
 
 /** Told as recovery goes on: a phase by name, and how much of it is done. */
-export type RecoveryProgress = (
-  phase: "journal" | "block map" | "slab journals" | "slabs",
-  done: number,
-  of: number,
-) => void;
+export type RecoveryProgress = (phase: RecoveryPhase, done: number, of: number) => void;
 
 export interface RecoveryContext {
   io: StorageIo;

@@ -2,7 +2,7 @@
 import type { Configuration } from "../config/configuration.ts";
 import type { VolumeSettings } from "../config/volume-settings.ts";
 import type { ReadyReport } from "../daemon/launcher.ts";
-import { recoveryText } from "../daemon/recovery-text.ts";
+import { recoveryReason, recoveryText } from "../daemon/recovery-text.ts";
 import type { DaemonState } from "../daemon/state.ts";
 import { commandError } from "../errors.ts";
 import type { AttachChoice } from "../values.ts";
@@ -76,7 +76,7 @@ async function launch(context: CommandContext, settings: VolumeSettings, options
       environment,
       paths,
       onRecovery: (progress) => {
-        if (recovering === "") log.announce(`VDO ${name} was not stopped cleanly; recovering it`);
+        if (recovering === "") log.announce(recoveryReason(name, progress));
         if (recovering !== progress.phase) log.step(recoveryText(progress));
         else log.announce(`      ${recoveryText(progress)}`);
         recovering = progress.phase;
@@ -95,9 +95,16 @@ export function announceLaunch(
   { environment, log }: Pick<CommandContext, "environment" | "log">,
   { name, compression }: VolumeSettings,
   { attach, readOnly }: { attach: AttachChoice; readOnly: boolean },
-  report: Pick<ReadyReport, "attach">,
+  report: Pick<ReadyReport, "attach" | "mode">,
 ): void {
-  if (compression === "enabled" && !readOnly) log.announce(`Starting compression on VDO ${name}`);
+  if (report.mode === "read-only" && !readOnly) {
+    log.warning(
+      `VDO ${name} is in read-only mode: it can be read, and writes fail. ` +
+        `When its storage is sound: vdo stop --name=${name}, vdo forceRebuild --name=${name} --dryRun`,
+    );
+  }
+  if (compression === "enabled" && !readOnly && report.mode !== "read-only")
+    log.announce(`Starting compression on VDO ${name}`);
   const { kind, reason } = report.attach;
   if (attach === "auto" && kind === "none" && environment.uid === 0) {
     log.warning(`VDO ${name} has no block device: ${reason}`);

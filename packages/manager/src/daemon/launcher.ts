@@ -1,6 +1,6 @@
 /** Starting daemons: what is asked for and what comes back. */
 import type { Attachment } from "../attach/attachment.ts";
-import type { RecoveryProgress } from "../engine.ts";
+import type { RecoveryProgress, VolumeStatus } from "../engine.ts";
 import type { Environment } from "../host/environment.ts";
 import type { Paths } from "../host/paths.ts";
 import type { AttachChoice } from "../values.ts";
@@ -30,6 +30,7 @@ export interface ReadyReport {
   pid: number;
   instance: number;
   attach: Attachment;
+  mode: VolumeStatus["mode"];
 }
 
 /** Starts a daemon and waits until it serves. Throws the daemon's own error, with its class. */

@@ -66,7 +66,7 @@ export async function serve(options: ServeOptions): Promise<number> {
   }
   const { pid, instance, attach } = daemon.state;
   options.onReady(daemon);
-  report(environment, { ready: { pid, instance, attach } });
+  report(environment, { ready: { pid, instance, attach, mode: daemon.volume.status().mode } });
   signals.apply(daemon);
   await keepAlive(daemon.ended);
   log("info", `VDO ${name} stopped`);

@@ -147,7 +147,7 @@ export class TestMachine {
       });
       this.daemons.set(request.name, daemon);
       void daemon.ended.then(() => this.daemons.delete(request.name));
-      return daemon.state;
+      return { ...daemon.state, mode: daemon.volume.status().mode };
     };
   }
 }
