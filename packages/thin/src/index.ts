@@ -9,6 +9,7 @@ export {
 export { THIN_ERRORS } from "./errors.ts";
 export { type DeviceDetails, deviceDetails } from "./format/device-details.ts";
 export { isShared, type Mapping, mappingBlock, mappingTime, setMapping } from "./format/mapping.ts";
+export { type PoolExtent, type PoolLabel, poolExtent, poolLabel } from "./format/pool-label.ts";
 export {
   STREAM_VERSION,
   type ThinStreamHeader,
@@ -42,6 +43,8 @@ export { POOL_MODE_MOVES, type PoolMode } from "./pool/modes.ts";
 export type { PoolEvent } from "./pool/pool-core.ts";
 export { type PoolFigures, ThinPool, type ThinPoolOptions } from "./pool/thin-pool.ts";
 export { ThinVolume, type ThinVolumeOptions } from "./pool/thin-volume.ts";
+export { JoinedDevice } from "./split/joined-device.ts";
+export { recommendedMetadataBytes, SplitDevice, type SplitOptions } from "./split/split-device.ts";
 export { ContentDigest } from "./stream/content-digest.ts";
 export { readStream, type StreamVisitor } from "./stream/read-stream.ts";
 export { type ReceiveOptions, receive, type VerifiedStream, verifyStream } from "./stream/receive.ts";

@@ -7,6 +7,8 @@ import {
   isShared,
   mappingBlock,
   mappingTime,
+  poolExtent,
+  poolLabel,
   setMapping,
   spaceMapRoot,
   thinStreamHeader,
@@ -20,6 +22,8 @@ const runner = { describe, test, snapshot: (table: string) => expect(table).toMa
 layoutLaws(spaceMapRoot, runner);
 layoutLaws(thinSuperblock, runner);
 layoutLaws(deviceDetails, runner);
+layoutLaws(poolExtent, runner);
+layoutLaws(poolLabel, runner);
 layoutLaws(thinStreamHeader, runner);
 layoutLaws(thinStreamRecord, runner);
 layoutLaws(thinStreamTrailer, runner);

@@ -153,7 +153,7 @@ class Receiver {
     const start = (begin * UNIT_BYTES) / target.blockSize;
     const count = Math.min(target.blockCount, (end * UNIT_BYTES) / target.blockSize) - start;
     const [first] = await target.extents(start, count);
-    return first !== undefined && first.zero && first.count >= count;
+    return first?.zero === true && first.count >= count;
   }
 
   #wrongBase(replaced: ContentDigest, rest: ContentDigest): VdoError {
