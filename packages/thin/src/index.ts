@@ -41,7 +41,7 @@ export {
 export { type PoolMessage, parseMessage } from "./pool/message.ts";
 export { POOL_MODE_MOVES, type PoolMode } from "./pool/modes.ts";
 export type { PoolEvent } from "./pool/pool-core.ts";
-export { type PoolFigures, ThinPool, type ThinPoolOptions } from "./pool/thin-pool.ts";
+export { type PoolFigures, type PoolReload, ThinPool, type ThinPoolOptions } from "./pool/thin-pool.ts";
 export { ThinVolume, type ThinVolumeOptions } from "./pool/thin-volume.ts";
 export { JoinedDevice } from "./split/joined-device.ts";
 export { recommendedMetadataBytes, SplitDevice, type SplitOptions } from "./split/split-device.ts";

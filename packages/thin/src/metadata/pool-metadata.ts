@@ -53,6 +53,7 @@ export interface PoolMetadataOptions {
   device: BlockDevice;
   /** Sectors; must be what the pool was made with. */
   blockSectors: number;
+  /** A blank device is refused, and features that allow reading only are accepted. The caller sees to it that nothing is changed. */
   readOnly?: boolean;
   /** Blocks of 4096 bytes kept in memory. */
   cacheBlocks?: number;
@@ -82,7 +83,7 @@ export class PoolMetadata {
     cacheBlocks,
   }: PoolMetadataOptions): Promise<PoolMetadata> {
     const cache = cacheBlocks === undefined ? {} : { cacheBlocks };
-    const options = { device, superblock: SUPERBLOCK_FORMAT, readOnly, ...cache };
+    const options = { device, superblock: SUPERBLOCK_FORMAT, readOnly: device.readOnly === true, ...cache };
     if (await Store.isBlank(device)) {
       if (readOnly) {
         const message = "the metadata device is blank and may not be formatted: open the pool for writing";

@@ -9,17 +9,18 @@ export const POOL_MODE_MOVES = {
     fail: "the transaction cannot be dropped, or needs_check cannot be recorded",
   },
   out_of_data_space: {
-    write: "data blocks are free again",
+    write: "data blocks are free again, or a table was loaded",
     out_of_metadata_space: "no metadata block is free beyond the reserve after a commit",
-    read_only: "a metadata operation failed",
+    read_only: "a metadata operation failed, or the table says so",
     fail: "the transaction cannot be dropped, or needs_check cannot be recorded",
   },
   out_of_metadata_space: {
-    write: "the metadata device has grown",
-    read_only: "a metadata operation failed",
+    write: "the metadata device has grown, or a table was loaded",
+    read_only: "a metadata operation failed, or the table says so",
     fail: "the transaction cannot be dropped, or needs_check cannot be recorded",
   },
   read_only: {
+    write: "a table that does not say read_only was loaded, and needs_check is clear",
     fail: "the transaction cannot be dropped, or needs_check cannot be recorded",
   },
   fail: {},

@@ -30,6 +30,13 @@ export interface PoolCoreOptions {
   onEvent(event: PoolEvent): void;
 }
 
+/** What a table may change while the pool is there. */
+export interface LoadedTable {
+  features: PoolFeatures;
+  lowWater: number;
+  noSpaceTimeoutMs: number | undefined;
+}
+
 /** Reads in flight that began before a certain commit. */
 interface Epoch {
   count: number;
@@ -39,13 +46,15 @@ interface Epoch {
 export class PoolCore {
   readonly metadata: PoolMetadata;
   readonly data: BlockDevice;
-  readonly features: PoolFeatures;
   readonly gate = new Gate();
   /** Bytes of a data block. */
   readonly blockBytes: number;
   /** Blocks of the data device in a data block. */
   readonly ratio: number;
   errorsIfFull: boolean;
+  #features: PoolFeatures;
+  #lowWater: number;
+  #noSpaceTimeoutMs: number;
   readonly #options: PoolCoreOptions;
   #mode: PoolMode = "write";
   #epoch: Epoch = { count: 0, drained: undefined };
@@ -63,7 +72,9 @@ export class PoolCore {
     this.#options = options;
     this.metadata = options.metadata;
     this.data = options.data;
-    this.features = options.features;
+    this.#features = options.features;
+    this.#lowWater = options.lowWater;
+    this.#noSpaceTimeoutMs = options.noSpaceTimeoutMs;
     this.errorsIfFull = options.features.errorIfNoSpace;
     this.blockBytes = this.metadata.blockSectors * SECTOR_BYTES;
     this.ratio = this.blockBytes / this.data.blockSize;
@@ -74,6 +85,23 @@ export class PoolCore {
 
   get mode(): PoolMode {
     return this.#mode;
+  }
+
+  get features(): PoolFeatures {
+    return this.#features;
+  }
+
+  /** Data blocks. */
+  get lowWater(): number {
+    return this.#lowWater;
+  }
+
+  /** Takes what another table says. The mode follows from `setMode`. */
+  load({ features, lowWater, noSpaceTimeoutMs }: LoadedTable): void {
+    this.#features = features;
+    this.#lowWater = lowWater;
+    this.#noSpaceTimeoutMs = noSpaceTimeoutMs ?? this.#noSpaceTimeoutMs;
+    this.errorsIfFull = features.errorIfNoSpace;
   }
 
   get closed(): boolean {
@@ -91,8 +119,8 @@ export class PoolCore {
     if (mode === "write") this.errorsIfFull = this.features.errorIfNoSpace;
     this.#cancelNoSpace?.();
     this.#cancelNoSpace = undefined;
-    if (mode === "out_of_data_space" && !this.errorsIfFull && this.#options.noSpaceTimeoutMs > 0) {
-      this.#cancelNoSpace = this.#options.clock.after(this.#options.noSpaceTimeoutMs, () => this.#failQueued());
+    if (mode === "out_of_data_space" && !this.errorsIfFull && this.#noSpaceTimeoutMs > 0) {
+      this.#cancelNoSpace = this.#options.clock.after(this.#noSpaceTimeoutMs, () => this.#failQueued());
     }
     this.tell("mode", `switching pool to ${modeText(mode, this.errorsIfFull)} mode`);
     if (mode !== "out_of_data_space") this.#wakeQueued();
@@ -130,7 +158,7 @@ export class PoolCore {
 
   /** `count` new data blocks, or as many as can be had before a commit. Called inside the gate. */
   async allocate(count: number): Promise<number[]> {
-    if (this.metadata.dataFree <= this.#options.lowWater && !this.#lowWaterTold) {
+    if (this.metadata.dataFree <= this.#lowWater && !this.#lowWaterTold) {
       this.#lowWaterTold = true;
       this.tell("low_water", "reached low water mark for data device: sending event.");
     }

@@ -16,6 +16,7 @@ import { checkBlockSectors, DEFAULT_FEATURES, formatPoolTable, type PoolFeatures
 import { parseMessage } from "./message.ts";
 import { acceptsChanges, type PoolMode } from "./modes.ts";
 import { endsTransaction, PoolCore, type PoolEvent } from "./pool-core.ts";
+import { resizePool } from "./resize.ts";
 import { ThinVolume, type ThinVolumeOptions } from "./thin-volume.ts";
 
 export interface ThinPoolOptions {
@@ -38,6 +39,15 @@ export interface ThinPoolOptions {
   cacheBlocks?: number;
 }
 
+/** What {@link ThinPool.reload} changes. */
+export interface PoolReload {
+  features?: Partial<PoolFeatures>;
+  /** Data blocks. */
+  lowWater?: number;
+  noSpaceTimeoutMs?: number;
+  dataSectors?: number;
+}
+
 /** What a pool's status says, as figures. */
 export interface PoolFigures {
   transactionId: bigint;
@@ -54,11 +64,13 @@ export interface PoolFigures {
 export class ThinPool {
   readonly #core: PoolCore;
   readonly #options: ThinPoolOptions;
+  #dataSectors: number | undefined;
   readonly #open = new Map<number, number>();
 
   private constructor(core: PoolCore, options: ThinPoolOptions) {
     this.#core = core;
     this.#options = options;
+    this.#dataSectors = options.dataSectors;
   }
 
   /**
@@ -96,17 +108,12 @@ export class ThinPool {
   }
 
   async #start(): Promise<void> {
-    const { metadata, features } = this.#core;
     const { blockCount, blockSize } = this.#options.metadata;
     if (blockCount * blockSize > METADATA_WARN_BLOCKS * 4096) {
       const text = "Metadata device is larger than 33292800 sectors: excess space will not be used.";
       this.#core.tell("log", text);
     }
-    if (features.readOnly) this.#core.setMode("read_only");
-    if (metadata.needsCheck) {
-      this.#core.tell("log", "unable to switch pool to write mode until repaired.");
-      this.#core.setMode("read_only");
-    }
+    this.#core.setMode(this.#modeOfTable());
     await this.resize();
   }
 
@@ -226,52 +233,48 @@ export class ThinPool {
       });
   }
   // #endregion
-  // #region Size
+  // #region Table
+
+  /**
+   * What suspending the pool, loading another table and resuming do in the kernel: features, low water mark and sizes are
+   * taken, what waits for space is tried again, and the mode is what the table says: `fail` stays, and so does `read_only`
+   * with needs_check. What is not given stays as it is. Throws `VDO_THIN_SYNTAX` for discards switched off or on,
+   * `VDO_THIN_MISMATCH` for a device that became smaller; then nothing has changed.
+   */
+  async reload({ features, lowWater, noSpaceTimeoutMs, dataSectors }: PoolReload): Promise<void> {
+    const core = this.#core;
+    core.checkUsable();
+    const wanted = { ...core.features, ...features };
+    if ((wanted.discard === "ignore") !== (core.features.discard === "ignore")) {
+      const text = "Discard support cannot be disabled once enabled";
+      throw new VdoError("VDO_THIN_SYNTAX", `${text}, nor enabled: close the pool, and open it so`, { text });
+    }
+    await resizePool(core, {
+      device: this.#options.data,
+      dataSectors: dataSectors ?? this.#dataSectors,
+      load: () => {
+        this.#dataSectors = dataSectors ?? this.#dataSectors;
+        core.load({ features: wanted, lowWater: lowWater ?? core.lowWater, noSpaceTimeoutMs });
+        if (core.mode !== "fail") core.setMode(this.#modeOfTable());
+      },
+    });
+  }
+
+  #modeOfTable(): PoolMode {
+    const { features, metadata } = this.#core;
+    if (features.readOnly) return "read_only";
+    if (!metadata.needsCheck) return "write";
+    this.#core.tell("log", "unable to switch pool to write mode until repaired.");
+    return "read_only";
+  }
 
   /**
    * Takes the present sizes of both devices, or `dataSectors`; larger ones are used, smaller ones are refused with
    * `VDO_THIN_MISMATCH`. Also arms the low water mark again.
    */
-  async resize(dataSectors: number | undefined = this.#options.dataSectors): Promise<void> {
-    const core = this.#core;
-    const { metadata, data, blockBytes } = core;
-    const bytes = dataSectors === undefined ? data.blockCount * data.blockSize : dataSectors * SECTOR_BYTES;
-    const dataBlocks = Math.floor(Math.min(bytes, data.blockCount * data.blockSize) / blockBytes);
-    await core.gate.alone(async () => {
-      if (dataBlocks < metadata.dataBlocks) {
-        throw tooSmall(
-          `pool target (${dataBlocks} blocks) too small: expected ${metadata.dataBlocks}`,
-          metadata.dataBlocks,
-          dataBlocks,
-        );
-      }
-      const { metadataDeviceBlocks: blocks, metadataBlocks } = metadata;
-      if (blocks < metadataBlocks) {
-        throw tooSmall(
-          `metadata device (${blocks} blocks) too small: expected ${metadataBlocks}`,
-          metadataBlocks,
-          blocks,
-        );
-      }
-      core.rearm();
-      if (core.features.readOnly || core.mode === "read_only" || core.mode === "fail") {
-        const grows = dataBlocks > metadata.dataBlocks || blocks > metadataBlocks;
-        if (grows && metadata.needsCheck) core.tell("log", "unable to grow the pool until repaired.");
-        return;
-      }
-      if (dataBlocks > metadata.dataBlocks) {
-        if (metadata.dataBlocks > 0) {
-          core.tell("log", `growing the data device from ${metadata.dataBlocks} to ${dataBlocks} blocks`);
-        }
-        await metadata.growData(dataBlocks);
-      }
-      if (blocks > metadataBlocks) {
-        core.tell("log", `growing the metadata device from ${metadataBlocks} to ${blocks} blocks`);
-        if (core.mode === "out_of_metadata_space") core.setMode("write");
-        await metadata.growMetadata(blocks);
-      }
-      await core.commitInside();
-    });
+  async resize(dataSectors: number | undefined = this.#dataSectors): Promise<void> {
+    await resizePool(this.#core, { device: this.#options.data, dataSectors });
+    this.#dataSectors = dataSectors;
   }
   // #endregion
   // #region Status
@@ -323,7 +326,7 @@ export class ThinPool {
     return formatPoolTable({
       ...names,
       blockSectors,
-      lowWater: this.#options.lowWater ?? 0,
+      lowWater: this.#core.lowWater,
       features: this.#core.features,
     });
   }
@@ -361,8 +364,4 @@ function checkId(id: number): void {
     argument: "id",
     value: id,
   });
-}
-
-function tooSmall(message: string, expected: number, actual: number): VdoError {
-  return new VdoError("VDO_THIN_MISMATCH", `${message}; give it its former size`, { field: "size", expected, actual });
 }
