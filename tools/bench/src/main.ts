@@ -1,7 +1,7 @@
 /**
  * Speed and memory of a volume against qemu-nbd and nbdkit, all served at the same time from one tmpfs.
  *
- *   npm run bench -- [--quick] [--rounds N] [--only PART-OF-A-WORKLOAD'S-NAME | index | ploop] [--servers A,B] [--output FILE]
+ *   npm run bench -- [--quick] [--rounds N] [--only PART-OF-A-WORKLOAD'S-NAME | index | ploop | recovery] [--servers A,B] [--output FILE]
  *
  * Prints one table and writes bench-results/TIME.json. Needs fio, qemu-utils and nbdkit; a full run takes about six
  * minutes, a quick one about one. The method is in tools/bench/README.md.
@@ -16,8 +16,9 @@ import { type IndexFigures, measureIndex } from "./index-speed.ts";
 import { PEER_NAMES, type Peer, type PeerName, startPeer } from "./peers.ts";
 import { measurePloop, type PloopRow, ploopTable } from "./ploop-speed.ts";
 import { peakMebibytes } from "./process-figures.ts";
+import { measureRecovery, type RecoveryFigures } from "./recovery-cost.ts";
 import { type DiscardFigures, measureFullDiscard, measureRounds, type Row } from "./rounds.ts";
-import { indexTable, memoryTable, rowsTable } from "./table.ts";
+import { indexTable, memoryTable, recoveryTable, rowsTable } from "./table.ts";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
 const TMPFS_MAGIC = 0x01021994;
@@ -43,6 +44,7 @@ interface Results {
   discard: DiscardFigures | undefined;
   index: IndexFigures | undefined;
   ploop: PloopRow[];
+  recovery: RecoveryFigures[];
 }
 
 interface Settings {
@@ -53,7 +55,14 @@ interface Settings {
 }
 
 async function measure(folder: string, settings: Settings): Promise<Results> {
-  const results: Results = { rows: [], peaks: new Map(), discard: undefined, index: undefined, ploop: [] };
+  const results: Results = {
+    rows: [],
+    peaks: new Map(),
+    discard: undefined,
+    index: undefined,
+    ploop: [],
+    recovery: [],
+  };
   const { quick, rounds, only } = settings;
   if (only === undefined || only === "index") {
     say("index: new and known names");
@@ -68,6 +77,10 @@ async function measure(folder: string, settings: Settings): Promise<Results> {
     results.ploop = await measurePloop(folder, { rounds, sliceMilliseconds: quick ? 400 : 800, say });
   }
   if (only === "ploop") return results;
+  if (only === "recovery") {
+    results.recovery = await measureRecovery((name) => join(folder, name), say);
+    return results;
+  }
   const peers: Peer[] = [];
   try {
     for (const name of settings.servers) {
@@ -119,6 +132,7 @@ async function main(): Promise<number> {
     if (results.peaks.size > 0) console.log(`${memoryTable(results.peaks, results.discard)}\n`);
     if (results.index !== undefined) console.log(`${indexTable(results.index)}\n`);
     if (results.ploop.length > 0) console.log(`${ploopTable(results.ploop)}\n`);
+    if (results.recovery.length > 0) console.log(`${recoveryTable(results.recovery)}\n`);
     const when = new Date().toISOString();
     const output = settings.output ?? join(root, "bench-results", `${when.replace(/[:.]/g, "-")}.json`);
     mkdirSync(dirname(output), { recursive: true });

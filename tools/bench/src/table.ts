@@ -1,6 +1,7 @@
 /** The results as text. */
 import type { IndexFigures } from "./index-speed.ts";
 import { REFERENCE } from "./peers.ts";
+import type { RecoveryFigures } from "./recovery-cost.ts";
 import type { DiscardFigures, Row } from "./rounds.ts";
 
 function rate(value: number): string {
@@ -43,6 +44,18 @@ export function memoryTable(peaks: ReadonlyMap<string, number>, discard: Discard
     lines.push(["vdo: writing these 10 GiB of duplicates", `${discard.fillSeconds.toFixed(1)} s`]);
   }
   return align(lines);
+}
+
+export function recoveryTable(figures: readonly RecoveryFigures[]): string {
+  const seconds = (value: number | undefined): string => (value === undefined ? "-" : `${value.toFixed(1)} s`);
+  return align([
+    ["recovery after a power cut", "entries", "online", "last slab", "CPU", "the kernel, emulated"],
+    ...figures.map((one) => [
+      `a volume on ${one.gibibytes} GiB`,
+      rate(one.journalEntries),
+      ...[one.onlineSeconds, one.doneSeconds, one.cpuSeconds, one.kernelSeconds].map(seconds),
+    ]),
+  ]);
 }
 
 /** Columns padded to their widest cell. */
