@@ -27,7 +27,10 @@ describe("the handshake", () => {
     const peer = await RawPeer.connect(served.path);
     expect((await peer.take(18)).toString("hex")).toBe("4e42444d4147494349484156454f50540003");
     const said = Buffer.concat([wire(3), option(8), setMeta("vol0"), option(7, wire(named("vol0"), "0001 0003"))]);
-    for (const byte of said) peer.send(Buffer.of(byte));
+    for (const byte of said) {
+      peer.send(Buffer.of(byte));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
     expect(await peer.optionReply()).toEqual({ option: 8, type: ACK, data: Buffer.alloc(0) });
     const context = wire(0, text("base:allocation"));
     expect(await peer.optionReply()).toEqual({ option: 10, type: 4, data: context });

@@ -67,6 +67,7 @@ export class Connection {
     socket.on("end", () => this.#inputEnded());
     socket.on("error", () => this.destroy());
     socket.on("close", () => this.#onClose());
+    socket.resume();
     this.#handshake.hello();
   }
 

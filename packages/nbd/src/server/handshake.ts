@@ -64,11 +64,12 @@ export class Handshake {
     this.#options.send(Buffer.from(serverHello.encode({ initMagic, optionMagic, flags })));
   }
 
-  /** Takes bytes from `at`; returns where it stopped: before the end only when the handshake is over. */
+  /** Takes bytes from `at`; returns where it stopped: before the end only when the handshake is over. Keeps nothing of `chunk`. */
   consume(chunk: Buffer, at: number): number {
     while (at < chunk.length && this.#step !== "over") {
       const count = Math.min(this.#need - this.#have, chunk.length - at);
-      this.#parts.push(chunk.subarray(at, at + count));
+      // The chunk is read over once this returns.
+      this.#parts.push(Buffer.from(chunk.subarray(at, at + count)));
       this.#have += count;
       at += count;
       while (this.#have === this.#need && this.#state() !== "over") {

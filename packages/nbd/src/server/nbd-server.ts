@@ -7,6 +7,7 @@ import { BufferPool } from "./buffer-pool.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import { Connection, type ConnectionContext } from "./connection.ts";
 import { DEFAULT_LIMITS, type ServerLimits } from "./limits.ts";
+import { withReadBuffer } from "./read-buffer.ts";
 import { type ExportOptions, ServedExport } from "./served-export.ts";
 
 export interface NbdServerOptions {
@@ -98,8 +99,9 @@ export class NbdServer {
       noDelay: true,
       keepAlive: true,
       keepAliveInitialDelay: 60_000,
+      pauseOnConnect: true,
     });
-    listener.on("connection", (socket) => this.#accept(socket));
+    listener.on("connection", (socket) => this.#accept(withReadBuffer(socket)));
     const bound = await listenOn(listener, address);
     this.#listeners.push(listener);
     return bound;

@@ -78,7 +78,16 @@ export class Batch {
       await Promise.all(inPlace);
       return;
     }
-    await Promise.all(placements.map((placement) => this.#writeData(placement)));
+    const copies: Placement[] = [];
+    const writes: Promise<void>[] = [];
+    for (const placement of placements) {
+      if (placement.from !== undefined && !coversAll(placement.changes, this.#engine.clusterBytes))
+        copies.push(placement);
+      else writes.push(this.#writeChanges(placement));
+    }
+    const most = this.#engine.buffersMax;
+    for (let first = 0; first < copies.length; first += most) await this.#copy(copies.slice(first, first + most));
+    await Promise.all(writes);
     await this.#index(placements.filter(({ failed }) => !failed));
     await Promise.all(inPlace);
   }
@@ -122,10 +131,10 @@ export class Batch {
       const place = engine.allocate();
       placement.place = place;
       const position = place * clusterBytes;
-      // A copied cluster is written whole, over whatever was there.
+      // A cluster that is written whole needs no zeros, but nobody may see what was there before.
       if (placement.from !== undefined) this.#flushFirst = true;
       else if (position < engine.zerosFrom) {
-        await engine.zeroTop(position, clusterBytes);
+        if (!coversAll(placement.changes, clusterBytes)) await engine.zeroTop(position, clusterBytes);
         this.#flushFirst = true;
       }
       end = Math.max(end, position + clusterBytes);
@@ -137,38 +146,61 @@ export class Batch {
     engine.zerosFrom = Math.max(engine.zerosFrom, end);
   }
 
-  async #writeData(placement: Placement): Promise<void> {
+  /** Clusters of which nothing else is to be kept: what was written goes to the file as it is. */
+  async #writeChanges(placement: Placement): Promise<void> {
     const engine = this.#engine;
     const position = placement.place * engine.clusterBytes;
+    const writes: Promise<void>[] = [];
+    for (const { offset, source } of placement.changes) {
+      if (source !== undefined) writes.push(engine.writeTop(position + offset, source));
+    }
+    const results = await Promise.allSettled(writes);
+    for (const result of results) if (result.status === "rejected") this.#fail(placement, result.reason);
+  }
+
+  /** Clusters that a lower delta provides, with the writes of this round over them. */
+  async #copy(placements: readonly Placement[]): Promise<void> {
+    const engine = this.#engine;
+    const buffers = placements.map(() => engine.takeBuffer());
+    await Promise.all(placements.map((placement, i) => this.#readOld(placement, buffers[i] as Uint8Array)));
+    // Reading took its time: what came in meanwhile for the same clusters goes along.
+    engine.takeWrites((change) => {
+      const placement = this.#placements.get(change.cluster);
+      if (placement === undefined || placement.failed || !placements.includes(placement)) return false;
+      placement.changes.push(change);
+      return true;
+    });
+    await Promise.all(placements.map((placement, i) => this.#writeCopy(placement, buffers[i] as Uint8Array)));
+    for (const buffer of buffers) engine.giveBuffer(buffer);
+  }
+
+  /** Reads what the writes leave of the old content, from the first such byte to the last. */
+  async #readOld(placement: Placement, data: Uint8Array): Promise<void> {
+    const { from, changes } = placement;
+    invariant(from !== undefined, "a copied cluster has a source");
+    const { start, end } = uncovered(changes, data.length);
     try {
-      if (placement.from !== undefined) {
-        const buffer = engine.takeBuffer();
-        try {
-          await this.#merge(placement, buffer);
-          await engine.writeTop(position, buffer);
-        } finally {
-          engine.giveBuffer(buffer);
-        }
-        return;
-      }
-      const writes = placement.changes.map(({ offset, source }) =>
-        source === undefined ? undefined : engine.writeTop(position + offset, source),
-      );
-      const results = await Promise.allSettled(writes);
-      const bad = results.find((result) => result.status === "rejected");
-      if (bad !== undefined) throw bad.reason;
+      await from.delta.file.read(from.place * data.length + start, data.subarray(start, end));
     } catch (error) {
-      placement.failed = true;
-      engine.holes.free(placement.place);
-      for (const { reject } of placement.changes) reject(error);
+      this.#fail(placement, error);
     }
   }
 
-  /** Fills `data` with the cluster as the lower delta has it, and the writes of this round over it. */
-  async #merge({ from, changes }: Placement, data: Uint8Array): Promise<void> {
-    invariant(from !== undefined, "a copied cluster has a source");
-    if (!coversAll(changes, data.length)) await from.delta.file.read(from.place * data.length, data);
-    for (const { source, offset } of changes) if (source !== undefined) data.set(source, offset);
+  async #writeCopy(placement: Placement, data: Uint8Array): Promise<void> {
+    if (placement.failed) return;
+    for (const { source, offset } of placement.changes) if (source !== undefined) data.set(source, offset);
+    try {
+      await this.#engine.writeTop(placement.place * data.length, data);
+    } catch (error) {
+      this.#fail(placement, error);
+    }
+  }
+
+  #fail(placement: Placement, error: unknown): void {
+    if (placement.failed) return;
+    placement.failed = true;
+    this.#engine.holes.free(placement.place);
+    for (const { reject } of placement.changes) reject(error);
   }
 
   async #index(placements: readonly Placement[]): Promise<void> {
@@ -243,10 +275,24 @@ export class Batch {
 
 /** The writes together leave nothing of the old content. */
 function coversAll(changes: readonly Change[], length: number): boolean {
-  let covered = 0;
-  for (const { offset, source } of [...changes].sort((a, b) => a.offset - b.offset)) {
-    if (source === undefined || offset > covered) return false;
-    covered = Math.max(covered, offset + source.length);
+  const { start, end } = uncovered(changes, length);
+  return start === end;
+}
+
+/** The smallest range that has all bytes of a cluster that no write covers; empty at `length` when there is none. */
+function uncovered(changes: readonly Change[], length: number): { start: number; end: number } {
+  let start = 0;
+  let end = length;
+  for (const { offset, source } of changes.toSorted((a, b) => a.offset - b.offset)) {
+    if (source !== undefined && offset <= start) start = Math.max(start, offset + source.length);
   }
-  return covered === length;
+  if (start === length) return { start, end };
+  for (const { offset, source } of changes.toSorted((a, b) => endOf(b) - endOf(a))) {
+    if (source !== undefined && offset + source.length >= end) end = Math.min(end, offset);
+  }
+  return { start, end };
+}
+
+function endOf({ offset, source }: Change): number {
+  return offset + (source?.length ?? 0);
 }

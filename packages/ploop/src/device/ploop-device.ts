@@ -184,7 +184,7 @@ export class PloopDevice implements BlockDevice {
 
   /** Neighbouring clusters that lie side by side in one file are one read. */
   async #read(position: number, target: Uint8Array): Promise<void> {
-    const { clusterBytes, map, epochs } = this.engine;
+    const { clusterBytes, map } = this.engine;
     const reads: Promise<void>[] = [];
     let done = 0;
     while (done < target.length) {
@@ -206,14 +206,23 @@ export class PloopDevice implements BlockDevice {
           length = Math.min(length + clusterBytes, target.length - done);
         }
         const { file } = this.engine.deltas[level] as Delta;
-        const epoch = epochs.enter();
-        const read = file.read(place * clusterBytes + within, target.subarray(done, done + length));
-        reads.push(read.finally(() => epochs.leave(epoch)));
+        const offset = place * clusterBytes + within;
+        if (length === target.length) return this.#readFile(file, offset, target);
+        reads.push(this.#readFile(file, offset, target.subarray(done, done + length)));
       }
       done += length;
     }
-    if (reads.length === 1) await reads[0];
-    else if (reads.length > 1) await settle(reads);
+    await settle(reads);
+  }
+
+  async #readFile(file: ImageFile, offset: number, target: Uint8Array): Promise<void> {
+    const { epochs } = this.engine;
+    const epoch = epochs.enter();
+    try {
+      await file.read(offset, target);
+    } finally {
+      epochs.leave(epoch);
+    }
   }
 
   async write(start: number, source: Uint8Array, options?: WriteOptions): Promise<void> {
@@ -228,7 +237,8 @@ export class PloopDevice implements BlockDevice {
         const cluster = Math.floor((position + done) / clusterBytes);
         const within = position + done - cluster * clusterBytes;
         const length = Math.min(clusterBytes - within, source.length - done);
-        pieces.push(this.#writePiece(cluster, within, source.subarray(done, done + length)));
+        if (length === source.length) await this.#writePiece(cluster, within, source);
+        else pieces.push(this.#writePiece(cluster, within, source.subarray(done, done + length)));
         done += length;
       }
       await settle(pieces);
@@ -380,6 +390,7 @@ export class PloopDevice implements BlockDevice {
 
 /** All have ended; the first failure is thrown. */
 async function settle(promises: readonly Promise<void>[]): Promise<void> {
+  if (promises.length === 0) return;
   if (promises.length === 1) return promises[0];
   const results = await Promise.allSettled(promises);
   for (const result of results) if (result.status === "rejected") throw result.reason;

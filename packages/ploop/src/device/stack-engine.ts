@@ -25,8 +25,11 @@ import type { FileTracker } from "./tracking.ts";
 const BATCH_BYTES_MAX = 64 * 1024 * 1024;
 const BATCH_CHANGES_MAX = 1024;
 
-/** Memory kept for the next copies. */
-const BUFFER_BYTES_MAX = 8 * 1024 * 1024;
+/** Clusters copied at a time, in memory. */
+const BUFFER_BYTES_MAX = 16 * 1024 * 1024;
+
+/** Turns of the event loop that may pass while a batch is still getting larger. */
+const GATHER_TURNS_MAX = 8;
 
 export interface EngineOptions {
   /** Pages of the map in memory, 5 KiB each. */
@@ -160,16 +163,41 @@ export class StackEngine {
     // Let all requests of this turn of the event loop come in: they make one batch.
     await Promise.resolve();
     while (this.#changes.length > 0 || this.#jobs.length > 0) {
-      if (this.#changes.length > 0) await new Batch(this, this.#takeBatch()).run();
+      if (this.#changes.length > 0) {
+        await this.#gather();
+        await new Batch(this, this.#takeBatch()).run();
+      }
       const job = this.#jobs.shift();
       if (job !== undefined) await job.run();
     }
   }
 
+  /**
+   * Clients with several requests on the way deliver them over some turns; a cluster that all of them together write whole
+   * need not be read from below.
+   */
+  async #gather(): Promise<void> {
+    const most = this.#batchMax;
+    for (let turns = 0; turns < GATHER_TURNS_MAX && this.#changes.length < most; turns++) {
+      const before = this.#changes.length;
+      await new Promise<void>((resolve) => setImmediate(resolve));
+      if (this.#changes.length === before) return;
+    }
+  }
+
+  /** Takes those writes out of the queue that `take` wants. */
+  takeWrites(take: (change: Change) => boolean): void {
+    this.#changes = this.#changes.filter((change) => change.kind !== "write" || !take(change));
+  }
+
+  get #batchMax(): number {
+    return Math.min(BATCH_CHANGES_MAX, Math.max(1, Math.floor(BATCH_BYTES_MAX / this.clusterBytes)));
+  }
+
   /** The longest prefix of one kind: discards only, or anything else. */
   #takeBatch(): Change[] {
     const discards = (this.#changes[0] as Change).kind === "discard";
-    const most = Math.min(BATCH_CHANGES_MAX, Math.max(1, Math.floor(BATCH_BYTES_MAX / this.clusterBytes)));
+    const most = this.#batchMax;
     let end = 0;
     while (end < most && end < this.#changes.length) {
       if (((this.#changes[end] as Change).kind === "discard") !== discards) break;
@@ -213,13 +241,18 @@ export class StackEngine {
     await this.writeTop(page.number * PAGE_BYTES, bytes);
   }
 
+  /** Most buffers to be taken at a time. */
+  get buffersMax(): number {
+    return Math.max(1, Math.floor(BUFFER_BYTES_MAX / this.clusterBytes));
+  }
+
   /** A buffer of one cluster, with any content. */
   takeBuffer(): Uint8Array {
-    return this.#buffers.pop() ?? new Uint8Array(this.clusterBytes);
+    return this.#buffers.pop() ?? Buffer.allocUnsafeSlow(this.clusterBytes);
   }
 
   giveBuffer(buffer: Uint8Array): void {
-    if (this.#buffers.length * this.clusterBytes < BUFFER_BYTES_MAX) this.#buffers.push(buffer);
+    if (this.#buffers.length < this.buffersMax) this.#buffers.push(buffer);
   }
 
   /** Gives back what the top's file has too much, and takes its in-use mark away. */

@@ -1,8 +1,9 @@
 /** Images in files of the host. After a failed fdatasync every later flush fails: Linux forgets what it could not write. */
-import { fdatasync, read as readCallback, write as writeCallback } from "node:fs";
+import { fdatasync, read as readCallback, readv, write as writeCallback, writev } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { errorMessage, isVdoError, VdoError } from "@vdo/base";
 import { SECTOR } from "../format/header.ts";
+import { Gather, type Transfer } from "./gather.ts";
 import type { ImageFile } from "./image-file.ts";
 
 type Operation = "read" | "write" | "flush" | "open";
@@ -14,6 +15,8 @@ export class NodeFile implements ImageFile {
   readonly readOnly: boolean;
   readonly #handle: FileHandle;
   readonly #fd: number;
+  readonly #reads = new Gather((run, length) => this.#readRun(run, length));
+  readonly #writes = new Gather((run, length) => this.#writeRun(run, length));
   #length: number;
   #syncing: Promise<void> | undefined;
   #syncNext: Promise<void> | undefined;
@@ -49,42 +52,77 @@ export class NodeFile implements ImageFile {
   }
 
   read(offset: number, target: Uint8Array): Promise<void> {
-    return new Promise((resolve, reject) => {
-      let done = 0;
-      const step = (error: Error | null, count: number): void => {
-        if (error !== null || count === 0) {
-          reject(failure(this.name, "read", offset + done, error ?? new Error("the file ends early")));
-          return;
-        }
-        done += count;
-        if (done === target.length) resolve();
-        else readCallback(this.#fd, target, done, target.length - done, offset + done, step);
-      };
-      if (target.length === 0) resolve();
-      else readCallback(this.#fd, target, 0, target.length, offset, step);
-    });
+    if (target.length === 0) return Promise.resolve();
+    return new Promise((resolve, reject) => this.#reads.add({ offset, bytes: target, resolve, reject }));
   }
 
   write(offset: number, source: Uint8Array): Promise<void> {
     this.#checkWritable();
-    return new Promise((resolve, reject) => {
-      let done = 0;
-      const step = (error: Error | null, count: number): void => {
-        if (error !== null) {
-          reject(failure(this.name, "write", offset + done, error));
-          return;
-        }
-        done += count;
-        if (done < source.length) {
-          writeCallback(this.#fd, source, done, source.length - done, offset + done, step);
-          return;
-        }
-        this.#length = Math.max(this.#length, offset + source.length);
-        resolve();
-      };
-      if (source.length === 0) resolve();
-      else writeCallback(this.#fd, source, 0, source.length, offset, step);
+    if (source.length === 0) return Promise.resolve();
+    return new Promise((resolve, reject) => this.#writes.add({ offset, bytes: source, resolve, reject }));
+  }
+
+  /** A run that comes short, or fails, is taken apart: each transfer then has its own outcome. */
+  #readRun(run: Transfer[], length: number): void {
+    const [first] = run as [Transfer];
+    if (run.length === 1) {
+      this.#readOne(first);
+      return;
+    }
+    const buffers = run.map(({ bytes }) => bytes);
+    readv(this.#fd, buffers, first.offset, (error, count) => {
+      if (error === null && count === length) for (const { resolve } of run) resolve();
+      else for (const transfer of run) this.#readOne(transfer);
     });
+  }
+
+  #readOne({ offset, bytes, resolve, reject }: Transfer): void {
+    let done = 0;
+    const step = (error: Error | null, count: number): void => {
+      if (error !== null || count === 0) {
+        reject(failure(this.name, "read", offset + done, error ?? new Error("the file ends early")));
+        return;
+      }
+      done += count;
+      if (done === bytes.length) resolve();
+      else readCallback(this.#fd, bytes, done, bytes.length - done, offset + done, step);
+    };
+    readCallback(this.#fd, bytes, 0, bytes.length, offset, step);
+  }
+
+  #writeRun(run: Transfer[], length: number): void {
+    const [first] = run as [Transfer];
+    if (run.length === 1) {
+      this.#writeOne(first);
+      return;
+    }
+    const buffers = run.map(({ bytes }) => bytes);
+    writev(this.#fd, buffers, first.offset, (error, count) => {
+      if (error !== null || count !== length) {
+        for (const transfer of run) this.#writeOne(transfer);
+        return;
+      }
+      this.#length = Math.max(this.#length, first.offset + length);
+      for (const { resolve } of run) resolve();
+    });
+  }
+
+  #writeOne({ offset, bytes, resolve, reject }: Transfer): void {
+    let done = 0;
+    const step = (error: Error | null, count: number): void => {
+      if (error !== null) {
+        reject(failure(this.name, "write", offset + done, error));
+        return;
+      }
+      done += count;
+      if (done < bytes.length) {
+        writeCallback(this.#fd, bytes, done, bytes.length - done, offset + done, step);
+        return;
+      }
+      this.#length = Math.max(this.#length, offset + bytes.length);
+      resolve();
+    };
+    writeCallback(this.#fd, bytes, 0, bytes.length, offset, step);
   }
 
   async zero(offset: number, length: number): Promise<void> {
