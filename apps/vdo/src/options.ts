@@ -2,19 +2,18 @@
 import { type Stats, statSync } from "node:fs";
 import {
   ATTACH_CHOICES,
-  absolutePath,
   blockMapCacheSize,
   ENABLED_CHOICES,
   IMAGE_FORMATS,
   indexMemory,
   integer,
-  isNbdUri,
   LOG_LEVELS,
   logicalSize,
   maxDiscardSize,
   physicalSize,
   slabSize,
   startTimeout,
+  storageName,
   uuid,
   type ValueCheck,
   volumeName,
@@ -121,17 +120,17 @@ export const FORCE_REMOVE: OptionSpec = {
 export const DEVICE: OptionSpec = {
   flags: ["--device"],
   metavar: "<devicepath>",
-  check: absolutePath,
+  check: storageName,
   required: true,
-  help: "The storage: absolute path of a block device or of a regular file.",
+  help: "The storage: absolute path of a block device or of a regular file, number of a block device (MAJOR:MINOR), or an NBD URI (nbd://HOST[:PORT]/[EXPORT] or nbd+unix:///[EXPORT]?socket=PATH). A connection that breaks is made anew.",
 };
 
 /** The storage of an offline tool, in place of a volume's name. */
 export const TOOL_DEVICE: OptionSpec = {
   flags: ["--device"],
   metavar: "<devicepath>",
-  check: absolutePath,
-  help: "The storage of a volume that is not running: absolute path of a block device or of a regular file.",
+  check: storageName,
+  help: "The storage of a volume that is not running: absolute path of a block device or of a regular file, number of a block device (MAJOR:MINOR), or an NBD URI.",
 };
 export const SUMMARY: OptionSpec = { flags: ["--summary"], help: "Prints a summary of what is wrong: the default." };
 export const DRY_RUN: OptionSpec = { flags: ["--dryRun"], help: "Only reports what would be lost; writes nothing." };
@@ -309,15 +308,13 @@ export const ESTIMATE: readonly OptionSpec[] = [
   { flags: ["--json"], help: "Prints the result as JSON." },
 ];
 
-const copySource: ValueCheck<string> = (text) => (isNbdUri(text) ? text : absolutePath(text));
-
 export const COPY: readonly OptionSpec[] = [
   {
     flags: ["--from"],
     metavar: "<source>",
-    check: copySource,
+    check: storageName,
     required: true,
-    help: "What is copied: absolute path of a regular file or block device, or an NBD URI. It is only read.",
+    help: "What is copied: absolute path of a regular file or block device, number of a block device (MAJOR:MINOR), or an NBD URI. It is only read.",
   },
   ...CREATE,
   enabled("--verify", "enabled", "Whether the volume is read back and compared with the source."),

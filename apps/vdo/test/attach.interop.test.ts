@@ -9,7 +9,7 @@ import { describeWith } from "@vdo/block-device/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CommandLine, type Outcome, processGone, runProgram } from "./support/command-line.ts";
 
-const PROGRAMS = ["root", "/dev/fuse", "losetup", "nbdfuse", "fusermount3", "mkfs.ext4", "mount", "umount", "e2fsck"];
+const PROGRAMS = ["root", "/dev/fuse", "losetup", "lsblk", "nbdfuse", "fusermount3", "mkfs.ext4", "mount", "umount", "e2fsck"];
 
 /** Bytes of the stand-in device: the smallest default volume needs 5063921664. */
 const DEVICE_BYTES = 6 * 1024 ** 3;
@@ -113,6 +113,26 @@ function suite(): void {
     const stopped: Outcome = await commands.vdo("stop", "--name=vdo0");
     expect(stopped).toMatchObject({ status: 0, err: "vdo: WARNING - VDO service vdo0 already stopped\n" });
     expect(await leftovers()).toEqual([]);
+  });
+
+  test("a block device is named by its number, too, and remembered by its path", async () => {
+    const number = (await must("lsblk", "--noheadings", "--nodeps", "--output", "MAJ:MIN", disk)).trim();
+    const { status, out } = await commands.vdo("dumpConfig", `--device=${number}`);
+    expect([status, out.split("\n")[0]]).toEqual([0, "VDOConfig:"]);
+    await commands.vdo("remove", "--name=vdo0", "--force");
+    const created = await commands.vdo("create", "--name=vdo0", `--device=${number}`, "--attach=none");
+    expect(created).toMatchObject({ status: 0, err: "" });
+    expect((await commands.vdo("printConfigFile")).out).toContain(`      device: ${disk}\n`);
+    const missing = await commands.vdo("create", "--name=vdo1", "--device=259:1048575");
+    expect(missing.status).toBe(7);
+    expect(missing.err).toBe("vdo: ERROR - Device 259:1048575 not found: this machine has no such block device\n");
+  });
+
+  test("a file that is behind a loop device is somebody's", async () => {
+    const image = join(commands.folder, "sdb.img");
+    const refused = await commands.vdo("create", "--name=vdo1", `--device=${image}`, "--attach=none");
+    expect(refused.status).toBe(5);
+    expect(refused.err).toContain(`it is the backing file of ${disk}; let it go with losetup -d ${disk}.`);
   });
 
   test("remove clears the first block of a block device", async () => {

@@ -40,6 +40,7 @@ export { CommandLog, type CommandLogOptions } from "./host/command-log.ts";
 export { type ClientEnvironment, clientEnvironment, type Environment, systemEnvironment } from "./host/environment.ts";
 export { Paths, type VolumePaths } from "./host/paths.ts";
 export { type ProgramResult, type Programs, systemPrograms } from "./host/programs.ts";
+export { isNbdUri } from "./host/storage-location.ts";
 export { kvdoEngine } from "./kvdo-engine.ts";
 export { Manager, type ManagerOptions } from "./manager.ts";
 export { type MetricsAddress, MetricsServer } from "./metrics/metrics-server.ts";
@@ -57,7 +58,6 @@ export {
   ploopStatus,
 } from "./ploop/ploop-disk.ts";
 export { type PloopServeOptions, PloopServer } from "./ploop/ploop-server.ts";
-export { isNbdUri } from "./rescue/open-source.ts";
 export { parseSize, renderSize, type SizeStyle } from "./size.ts";
 export { humanSize } from "./stats/human-size.ts";
 export { type SizeForm, type TableRow, tableHeader, tableLine, tableLines } from "./stats/table.ts";
@@ -79,6 +79,7 @@ export {
   physicalSize,
   slabSize,
   startTimeout,
+  storageName,
   uuid,
   type ValueCheck,
   volumeName,

@@ -6,6 +6,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { VdoError } from "@vdo/base";
+import { parseNbdUri } from "@vdo/nbd";
 import { parseSize, type SizeStyle } from "./size.ts";
 
 /** Reads one option's text; throws `VDO_BAD_ARGUMENT`. */
@@ -130,6 +131,14 @@ export const volumeName: ValueCheck<string> = (text) => {
 /** `--device`: an absolute path. */
 export const absolutePath: ValueCheck<string> = (text) =>
   text.startsWith("/") ? text : refuse(text, "must be an absolute pathname");
+
+/** `--device`: an absolute path, the number of a block device (`MAJOR:MINOR`), or an NBD URI. */
+export const storageName: ValueCheck<string> = (text) => {
+  if (/^\d+:\d+$/.test(text)) return text;
+  if (!/^nbds?(\+unix)?:/i.test(text)) return absolutePath(text);
+  parseNbdUri(text);
+  return text;
+};
 
 /** Whole seconds of 0 to 10 days; 0 means no limit. */
 export const startTimeout: ValueCheck<number> = integer(0, 864_000);

@@ -1,5 +1,5 @@
 export { NbdClient, type NbdClientOptions } from "./client/nbd-client.ts";
-export { type NbdAddress, parseNbdUri } from "./client/nbd-uri.ts";
+export { formatNbdUri, type NbdAddress, parseNbdUri } from "./client/nbd-uri.ts";
 export { ReconnectingNbdDevice, type ReconnectingOptions } from "./client/reconnecting-nbd-device.ts";
 export { nbdErrorOf } from "./errors.ts";
 export { NBD_DEFAULT_PORT } from "./protocol/constants.ts";

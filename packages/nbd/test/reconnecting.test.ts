@@ -20,11 +20,22 @@ class Cached {
     this.cache = this.durable.slice();
   }
 
+  grow(blockCount: number): void {
+    this.blockCount = blockCount;
+    for (const name of ["durable", "cache"] as const) {
+      const larger = new Uint8Array(blockCount * BLOCK);
+      larger.set(this[name]);
+      this[name] = larger;
+    }
+  }
+
   device(): BlockDevice {
     const self = this;
     return {
       blockSize: BLOCK,
-      blockCount: this.blockCount,
+      get blockCount() {
+        return self.blockCount;
+      },
       async read(start, target) {
         target.set(self.cache.subarray(start * BLOCK, start * BLOCK + target.length));
       },
@@ -198,4 +209,43 @@ test("an export that cannot do more offers no more", async () => {
   await expect(device.write(0, data(1))).rejects.toMatchObject({ code: "VDO_READ_ONLY" });
   await device.close();
   await server.close();
+});
+
+test("a larger export is seen when it is asked for, with requests under way", async () => {
+  const server = await serve();
+  const device = await ReconnectingNbdDevice.connect(server.uri);
+  await device.write(3, data(5));
+  expect(await device.refresh()).toBe(BLOCKS);
+  server.storage.grow(2 * BLOCKS);
+  const under = Array.from({ length: 8 }, (_, i) => device.write(8 + i, data(20 + i), { fua: i % 2 === 0 }));
+  expect(await device.refresh()).toBe(2 * BLOCKS);
+  await Promise.all(under);
+  await device.write(2 * BLOCKS - 1, data(6));
+  await device.flush();
+  for (const [block, seed] of [
+    [3, 5],
+    [8, 20],
+    [15, 27],
+    [2 * BLOCKS - 1, 6],
+  ] as const) {
+    const there = server.storage.durable.subarray(block * BLOCK, (block + 1) * BLOCK);
+    expect(firstDifference(there, data(seed)), `block ${block}`).toBe(-1);
+  }
+  await device.close();
+});
+
+test("a server that comes back with another image is not written to", async () => {
+  const server = await serve();
+  const device = await ReconnectingNbdDevice.connect(server.uri, { reconnectMs: 5000 });
+  await device.write(0, data(1));
+  await device.flush();
+  await device.recognise(0);
+  await device.write(5, data(2));
+  await server.stop({ crash: true });
+  server.storage.durable.fill(0);
+  server.storage.crash();
+  await server.start();
+  await expect(device.flush()).rejects.toThrow(/another export answers: block 0 differs at byte 0/);
+  expect(server.storage.cache.every((byte) => byte === 0)).toBe(true);
+  await device.close();
 });

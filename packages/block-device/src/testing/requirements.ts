@@ -26,6 +26,7 @@ const PACKAGES: Record<string, string> = {
   fio: "fio",
   fusermount3: "fuse3",
   losetup: "mount",
+  lsblk: "util-linux",
   mount: "mount",
   umount: "mount",
   blkdiscard: "util-linux",

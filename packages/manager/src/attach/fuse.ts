@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { commandError, errnoOf } from "../errors.ts";
 import type { Environment } from "../host/environment.ts";
 import { pause } from "../host/lock.ts";
-import { mustRun } from "../host/storage.ts";
+import { mustRun } from "../host/programs.ts";
 import type { Attachment, AttachRequest } from "./attachment.ts";
 
 /** Attempts, 100 ms apart, to see the file after nbdfuse was started. */

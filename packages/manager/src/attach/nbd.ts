@@ -4,8 +4,7 @@ import { join } from "node:path";
 import { commandError } from "../errors.ts";
 import type { Environment } from "../host/environment.ts";
 import { pause } from "../host/lock.ts";
-import { programFailure } from "../host/programs.ts";
-import { mustRun } from "../host/storage.ts";
+import { mustRun, programFailure } from "../host/programs.ts";
 import type { Attachment, AttachRequest } from "./attachment.ts";
 
 /** Attempts, 100 ms apart, to see the device connected. */

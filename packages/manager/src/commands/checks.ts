@@ -2,10 +2,10 @@
 import type { Configuration } from "../config/configuration.ts";
 import type { VolumeSettings } from "../config/volume-settings.ts";
 import { commandError } from "../errors.ts";
-import { examineStorage } from "../host/storage.ts";
+import { locateStorage } from "../host/storage-location.ts";
 import { renderSize } from "../size.ts";
 import { type CommandContext, isRunning } from "./context.ts";
-import { inspectStorage } from "./inspect.ts";
+import { inspectVolume } from "./inspect.ts";
 
 const GIB = 1024 ** 3;
 
@@ -52,9 +52,9 @@ export async function checkNameFree(
 
 /** No configured volume is stored on the same device or file, by whatever path. */
 export async function checkDeviceFree(configuration: Configuration, device: string): Promise<void> {
-  const { identity } = await examineStorage(device, "create");
+  const { identity } = await locateStorage(device, "create");
   for (const settings of configuration.volumes.values()) {
-    const other = await examineStorage(settings.device, "create").catch(() => undefined);
+    const other = await locateStorage(settings.device, "create").catch(() => undefined);
     if (other?.identity === identity) {
       throw commandError("VDO_USER", `Device ${device} already configured for VDO use`, device);
     }
@@ -65,9 +65,9 @@ export async function checkDeviceFree(configuration: Configuration, device: stri
 export async function checkUuidFree(context: CommandContext, configuration: Configuration, uuid: string | null) {
   if (uuid === null || uuid === "") return;
   const owners: string[] = [];
-  for (const { device } of configuration.volumes.values()) {
-    const stored = await inspectStorage(context, device).catch(() => undefined);
-    if (stored?.uuidText === uuid) owners.push(device);
+  for (const settings of configuration.volumes.values()) {
+    const stored = await inspectVolume(context, settings).catch(() => undefined);
+    if (stored?.uuidText === uuid) owners.push(settings.device);
   }
   if (owners.length === 0) return;
   const text = `UUID ${uuid} already exists in VDO volume(s) stored on ${owners.join(", ")}`;

@@ -3,7 +3,7 @@ import { firstDifference } from "@vdo/base";
 import { NbdClient } from "@vdo/nbd";
 import { nbdUri } from "../attach/attachment.ts";
 import { commandError } from "../errors.ts";
-import { examineStorage } from "../host/storage.ts";
+import { locateStorage } from "../host/storage-location.ts";
 import { copyBlocks } from "../rescue/copy-blocks.ts";
 import { deviceSource, type OpenSource } from "../rescue/open-source.ts";
 import { renderFormatterSize, renderSize } from "../size.ts";
@@ -25,7 +25,7 @@ export async function checkCopy(options: CopyOptions, source: OpenSource): Promi
   const { settings, device, name, from } = options;
   const wanted = Math.ceil(source.bytes / BLOCK) * BLOCK;
   if (source.bytes === 0) throw commandError("VDO_USER", `${from} is empty: there is nothing to copy`, from);
-  const target = await examineStorage(device, "copy").catch(() => undefined);
+  const target = await locateStorage(device, "copy").catch(() => undefined);
   if (source.identity !== undefined && target?.identity === source.identity) {
     throw commandError("VDO_USER", `${device} cannot be both source and storage of the new volume`, device);
   }

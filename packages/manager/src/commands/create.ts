@@ -5,7 +5,8 @@ import { defaultSettings, type VolumeSettings } from "../config/volume-settings.
 import type { FormatFigures, FormatRequest } from "../engine.ts";
 import { commandError, placeError } from "../errors.ts";
 import { describeSignature, findSignatures } from "../host/signatures.ts";
-import { examineStorage, openStorage, prepareFile, type Storage, stablePath } from "../host/storage.ts";
+import { openStorage, type Storage } from "../host/storage.ts";
+import { locateStorage, prepareFile, stablePath } from "../host/storage-location.ts";
 import { renderFormatterSize } from "../size.ts";
 import { type AttachChoice, uuidBytes } from "../values.ts";
 import { checkCache, checkDeviceFree, checkMemory, checkNameFree, checkThreads, checkUuidFree } from "./checks.ts";
@@ -51,7 +52,7 @@ export async function create(context: CommandContext, configuration: Configurati
       undo.push(`delete the new file ${device}`, () => rm(device, { force: true }));
     }
     await checkDeviceFree(configuration, device);
-    settings.device = await stablePath(device, await examineStorage(device, "create"), environment.programs);
+    settings.device = await stablePath(device, await locateStorage(device, "create"), environment.programs);
     await formatStorage(context, configuration, settings, { force, undo });
     await launchVolume(context, settings, undo);
     settings._operationState = "finished";
@@ -128,7 +129,10 @@ function formatRequest(settings: VolumeSettings): FormatRequest {
 
 /** Lines about what is on the device already; refuses without `--force`. */
 async function checkSignatures(context: CommandContext, storage: Storage, path: string, force: boolean) {
-  const found = await findSignatures(storage.device, storage.info.path, context.environment.programs);
+  const { environment, paths } = context;
+  const { device, info } = storage;
+  const search = { device, path: info.path, programs: environment.programs, temporaryFolder: paths.shortFolder };
+  const found = await findSignatures(search);
   if (found.length === 0) return [];
   const lines = found.map((signature) => describeSignature(path, signature));
   if (force) return [...lines, "Formatting device already containing a known signature."];

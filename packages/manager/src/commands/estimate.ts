@@ -6,7 +6,7 @@ import { FileDevice } from "@vdo/block-device";
 import { type SavingsEstimate, SavingsEstimator } from "@vdo/kvdo";
 import { indexMemory } from "@vdo/uds";
 import { commandError } from "../errors.ts";
-import { deviceNumber, examineStorage } from "../host/storage.ts";
+import { deviceNumber, examineStorage } from "../host/storage-location.ts";
 import { renderFormatterSize } from "../size.ts";
 import type { CommandContext } from "./context.ts";
 

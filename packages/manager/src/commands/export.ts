@@ -7,7 +7,9 @@ import { mkdtemp, open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { NbdServer } from "@vdo/nbd";
 import { commandError, placeError } from "../errors.ts";
-import { examineStorage, mustRun, openStorage } from "../host/storage.ts";
+import { mustRun } from "../host/programs.ts";
+import { openStorage } from "../host/storage.ts";
+import { locateStorage } from "../host/storage-location.ts";
 import { copyBlocks } from "../rescue/copy-blocks.ts";
 import { deviceSource } from "../rescue/open-source.ts";
 import { SalvageDevice } from "../rescue/salvage-device.ts";
@@ -43,7 +45,7 @@ export async function exportVolume(
   options: ExportVolumeOptions,
 ): Promise<number> {
   const { environment, paths } = context;
-  const info = await examineStorage(device, "export");
+  const info = await locateStorage(device, "export");
   const running = await runningOn(context, info);
   if (running !== undefined) {
     const text = `VDO volume ${running} is running; stop it, or copy from its NBD URI`;
@@ -62,7 +64,7 @@ async function checkOutput({ output, force }: ExportVolumeOptions, sourceIdentit
   const existing = await stat(output).catch(() => undefined);
   if (existing === undefined) return;
   if (!existing.isFile()) throw commandError("VDO_USER", `${output} is no regular file`, output);
-  if ((await examineStorage(output, "export")).identity === sourceIdentity) {
+  if ((await locateStorage(output, "export")).identity === sourceIdentity) {
     throw commandError("VDO_USER", `${output} is the storage of the volume itself`, output);
   }
   if (!force) throw commandError("VDO_USER", `${output} exists already; replace it with --force`, output);

@@ -33,7 +33,12 @@ export async function formatVolume(context: CommandContext, options: FormatVolum
   const storage = await openStorage({ path, readOnly: false, command: "format", environment, paths });
   try {
     const { device, info } = storage;
-    const found = await findSignatures(device, info.path, environment.programs);
+    const found = await findSignatures({
+      device,
+      path: info.path,
+      programs: environment.programs,
+      temporaryFolder: paths.shortFolder,
+    });
     const lines = found.map((signature) => describeSignature(path, signature));
     if (lines.length > 0 && !options.force) {
       for (const line of lines) output.err(line);

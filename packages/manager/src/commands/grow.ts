@@ -5,10 +5,10 @@
 import type { Configuration } from "../config/configuration.ts";
 import type { VolumeSettings } from "../config/volume-settings.ts";
 import { commandError } from "../errors.ts";
-import { examineStorage, prepareFile } from "../host/storage.ts";
+import { prepareFile } from "../host/storage-location.ts";
 import { renderSize } from "../size.ts";
 import { askDaemon, type CommandContext, isRunning, requireFinished } from "./context.ts";
-import { type InspectedVolume, inspectStorage } from "./inspect.ts";
+import { inspectVolume, type KnownVolume } from "./inspect.ts";
 
 const BLOCK = 4096;
 
@@ -33,7 +33,7 @@ export async function growLogical(
   const settings = configuration.get(name);
   requireFinished(settings);
   await requireRunning(context, name);
-  const { logicalBlocks } = await inspectStorage(context, settings.device);
+  const { logicalBlocks } = await inspectVolume(context, settings);
   const bytes = logicalSize - (logicalSize % BLOCK);
   requireGrowth(settings, bytes, logicalBlocks * BLOCK);
   await grow(context, configuration, settings, { state: "beginGrowLogical", op: "growLogical", bytes });
@@ -48,16 +48,16 @@ export async function growPhysical(
   const settings = configuration.get(name);
   requireFinished(settings);
   await requireRunning(context, name);
-  const { physicalBlocks } = await inspectStorage(context, settings.device);
+  const { physicalBlocks } = await inspectVolume(context, settings);
   if (physicalSize !== undefined) {
     requireGrowth(settings, physicalSize, physicalBlocks * BLOCK);
     context.log.step(`extend ${settings.device} to ${renderSize(physicalSize)}`);
     await prepareFile(settings.device, physicalSize, "growPhysical");
   }
-  const { bytes } = await examineStorage(settings.device, "growPhysical");
-  const whole = bytes - (bytes % BLOCK);
-  requireGrowth(settings, whole, physicalBlocks * BLOCK);
-  await grow(context, configuration, settings, { state: "beginGrowPhysical", op: "growPhysical", bytes: whole });
+  const { blocks } = (await askDaemon(context, name, "storageSize")) as { blocks: number };
+  const bytes = blocks * BLOCK;
+  requireGrowth(settings, bytes, physicalBlocks * BLOCK);
+  await grow(context, configuration, settings, { state: "beginGrowPhysical", op: "growPhysical", bytes });
 }
 
 async function requireRunning(context: CommandContext, name: string): Promise<void> {
@@ -93,14 +93,14 @@ async function grow(
     if (warning !== undefined) context.log.warning(warning);
   } finally {
     // What the storage says counts, whether the growth succeeded or not.
-    takeSizes(settings, await inspectStorage(context, settings.device));
+    takeSizes(settings, await inspectVolume(context, settings));
     settings._operationState = "finished";
     await configuration.save();
   }
 }
 
 /** Stores the sizes that the volume has on its storage. */
-export function takeSizes(settings: VolumeSettings, { logicalBlocks, physicalBlocks }: InspectedVolume): void {
+export function takeSizes(settings: VolumeSettings, { logicalBlocks, physicalBlocks }: KnownVolume): void {
   settings.logicalSize = logicalBlocks * BLOCK;
   settings.physicalSize = physicalBlocks * BLOCK;
 }

@@ -1,6 +1,7 @@
 /** `vdo import`: take a volume that is formatted already, by the kernel's tools or by us, into the configuration. */
 import type { Configuration } from "../config/configuration.ts";
-import { examineStorage, openStorage, stablePath } from "../host/storage.ts";
+import { openStorage } from "../host/storage.ts";
+import { locateStorage, stablePath } from "../host/storage-location.ts";
 import { uuidBytes } from "../values.ts";
 import { checkCache, checkDeviceFree, checkMemory, checkNameFree, checkThreads, checkUuidFree } from "./checks.ts";
 import { type CommandContext, requireFinished } from "./context.ts";
@@ -25,7 +26,7 @@ export async function importVolume(context: CommandContext, configuration: Confi
   checkCache(settings);
   await checkMemory(context, settings);
   await checkUuidFree(context, configuration, settings.uuid ?? stored.uuidText);
-  settings.device = await stablePath(device, await examineStorage(device, "import"), environment.programs);
+  settings.device = await stablePath(device, await locateStorage(device, "import"), environment.programs);
   const undo = new Undo(log);
   try {
     settings._operationState = "beginImport";

@@ -6,7 +6,7 @@ import { errorMessage } from "@vdo/base";
 import type { Configuration } from "../config/configuration.ts";
 import { askDaemon, type CommandContext, isRunning } from "./context.ts";
 import { takeSizes } from "./grow.ts";
-import { inspectStorage } from "./inspect.ts";
+import { inspectVolume } from "./inspect.ts";
 
 const GROWTHS: readonly string[] = ["beginGrowLogical", "beginGrowPhysical"];
 
@@ -20,7 +20,7 @@ export async function finishInterrupted(
   if (settings === undefined) return;
   const { _operationState: state, device, writePolicy } = settings;
   try {
-    if (GROWTHS.includes(state)) takeSizes(settings, await inspectStorage(context, device));
+    if (GROWTHS.includes(state)) takeSizes(settings, await inspectVolume(context, { name, device }));
     else if (state !== "beginRunningSetWritePolicy") return;
     else if (await isRunning(context, name)) await askDaemon(context, name, "writePolicy", { policy: writePolicy });
     settings._operationState = "finished";

@@ -5,7 +5,7 @@
  */
 import { type FileHandle, open } from "node:fs/promises";
 import { isVdoError } from "@vdo/base";
-import { type BlockDevice, FileDevice } from "@vdo/block-device";
+import type { BlockDevice } from "@vdo/block-device";
 import {
   type DumpedPages,
   dumpMetadata,
@@ -17,7 +17,8 @@ import {
   writeGeometry,
 } from "@vdo/kvdo";
 import { accessError, commandError, errnoOf, placeError } from "../errors.ts";
-import { examineStorage, openStorage } from "../host/storage.ts";
+import { openStorage, openToRead } from "../host/storage.ts";
+import { locateStorage } from "../host/storage-location.ts";
 import { uuidBytes, uuidText } from "../values.ts";
 import type { CommandContext } from "./context.ts";
 import { runningOn, statusText, type ToolOutput, type ToolRequest } from "./offline.ts";
@@ -44,7 +45,7 @@ async function reading(
     output.err(`${tool.name}: Could not load VDO from '${path}'${tool.saysWhy ? `: ${reason}` : ""}`);
     return 1;
   };
-  const info = await examineStorage(path, tool.name).catch((error: unknown) => {
+  const info = await locateStorage(path, tool.name).catch((error: unknown) => {
     if (errnoOf(error) !== "ENOENT") throw error;
   });
   if (info === undefined) return fail(`Failed to make FileLayer from '${path}' with`, "No such file or directory");
@@ -52,7 +53,7 @@ async function reading(
   if (running !== undefined) {
     context.log.warning(`VDO volume ${running} is running: the answer is about a moving picture`);
   }
-  const device = await FileDevice.open({ path: info.path, readOnly: true });
+  const { device } = await openToRead(info.path, tool.name);
   try {
     return await body(device);
   } catch (error) {
@@ -169,8 +170,7 @@ export function debugMetadata(
 
 /** Prints the configuration that is stored on the storage, as YAML. */
 export async function dumpConfig(context: CommandContext, { device: path, output }: ToolRequest): Promise<number> {
-  const { path: resolved } = await examineStorage(path, "dumpConfig");
-  const device = await FileDevice.open({ path: resolved, readOnly: true });
+  const { device } = await openToRead(path, "dumpConfig");
   try {
     const { geometry, superBlock } = await StoppedVolume.open(device, { validate: true });
     const { config, nonce } = superBlock.vdo;
@@ -212,7 +212,7 @@ async function writing<T>(
   body: (device: BlockDevice) => Promise<T>,
 ): Promise<T> {
   const { environment, paths } = context;
-  const info = await examineStorage(path, command);
+  const info = await locateStorage(path, command);
   const running = await runningOn(context, info);
   if (running !== undefined) throw commandError("VDO_WRONG_STATE", `VDO volume ${running} is running`, running);
   const storage = await openStorage({ path: info.path, readOnly: false, command, environment, paths });

@@ -3,7 +3,6 @@
  * statuses of vdoaudit, vdoforcerebuild and vdoreadonly (tools 8.3).
  */
 import { errorMessage, isVdoError, type VdoError } from "@vdo/base";
-import { FileDevice } from "@vdo/block-device";
 import {
   auditVolume,
   forceRebuild,
@@ -15,7 +14,8 @@ import {
 } from "@vdo/kvdo";
 import { readState, runningVolumes } from "../daemon/state.ts";
 import { commandError, errnoOf } from "../errors.ts";
-import { examineStorage, openStorage, type Storage, type StorageInfo } from "../host/storage.ts";
+import { openStorage, openToRead, type Storage } from "../host/storage.ts";
+import { locateStorage, type StorageLocation } from "../host/storage-location.ts";
 import type { CommandContext } from "./context.ts";
 
 /** The storage of an offline tool: a path, or that of a configured volume. */
@@ -45,7 +45,7 @@ export async function audit(
   context: CommandContext,
   { device: path, output, verbose }: ToolRequest & { verbose: boolean },
 ): Promise<number> {
-  const info = await examineStorage(path, "audit").catch((error: unknown) => {
+  const info = await locateStorage(path, "audit").catch((error: unknown) => {
     if (errnoOf(error) !== "ENOENT") throw error;
     output.err(`vdoaudit: Failed to make FileLayer from '${path}' with No such file or directory`);
     output.err(`vdoaudit: Could not load VDO from '${path}': No such file or directory`);
@@ -55,7 +55,7 @@ export async function audit(
   if (running !== undefined) {
     context.log.warning(`VDO volume ${running} is running: the answer is about a moving picture`);
   }
-  const device = await FileDevice.open({ path: info.path, readOnly: true });
+  const { device } = await openToRead(info.path, "audit");
   try {
     const onLine = ({ stream, text }: { stream: "out" | "error"; text: string }): void =>
       stream === "out" ? output.out(text) : output.err(text);
@@ -141,7 +141,7 @@ async function withStopped(
   body: (storage: Storage) => Promise<number>,
 ): Promise<number> {
   const { environment, paths } = context;
-  const info = await examineStorage(path, tool.operation).catch((error: unknown) => {
+  const info = await locateStorage(path, tool.operation).catch((error: unknown) => {
     if (errnoOf(error) !== "ENOENT") throw error;
     output.err(`${tool.name}: makeFileLayer failed on '${path}'`);
   });
@@ -162,7 +162,7 @@ async function withStopped(
 }
 
 /** Name of the volume that runs on the storage, if one does. */
-export async function runningOn({ paths }: CommandContext, { path }: StorageInfo): Promise<string | undefined> {
+export async function runningOn({ paths }: CommandContext, { path }: StorageLocation): Promise<string | undefined> {
   for (const name of await runningVolumes(paths)) {
     if ((await readState(paths.volume(name).stateFile))?.device === path) return name;
   }

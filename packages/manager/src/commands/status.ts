@@ -12,7 +12,7 @@ import { renderSize } from "../size.ts";
 import { statisticsMap } from "../stats/verbose.ts";
 import { yamlText } from "../yaml-text.ts";
 import { askDaemon, type CommandContext, isRunning, requireFinished } from "./context.ts";
-import { inspectStorage } from "./inspect.ts";
+import { inspectVolume } from "./inspect.ts";
 
 const NOT_AVAILABLE = "not available";
 
@@ -63,7 +63,7 @@ async function volumeStatus(
   { pending }: StatusOptions,
 ): Promise<Record<string, unknown>> {
   const { name } = settings;
-  const stored = await inspectStorage(context, settings.device);
+  const stored = await inspectVolume(context, settings);
   const asked = (await isRunning(context, name)) ? await runningStatus(context, name) : undefined;
   const running = asked?.running;
   return {

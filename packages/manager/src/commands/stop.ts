@@ -8,7 +8,7 @@ import type { VolumeSettings } from "../config/volume-settings.ts";
 import { readState, removeRuntimeFiles } from "../daemon/state.ts";
 import { commandError } from "../errors.ts";
 import { acquireLock, pause } from "../host/lock.ts";
-import { examineStorage } from "../host/storage.ts";
+import { examineStorage, isNbdUri, locateStorage } from "../host/storage-location.ts";
 import { askDaemon, type CommandContext, isRunning, requireFinished } from "./context.ts";
 import { clearFirstBlock } from "./wipe.ts";
 
@@ -100,10 +100,8 @@ export async function remove(
   const { log } = context;
   const settings = configuration.get(name);
   log.announce(`Removing VDO ${name}`);
-  const present = await access(settings.device).then(
-    () => true,
-    () => false,
-  );
+  const running = await isRunning(context, name);
+  const present = running || (await isPresent(settings.device));
   if (!present && !force) {
     const text = `Device ${settings.device} not found. Remove VDO with --force.`;
     throw commandError("VDO_WRONG_STATE", text, settings.device);
@@ -113,10 +111,18 @@ export async function remove(
   if (present) await wipe(context, settings.device, force);
 }
 
-/** A block device loses its geometry block; a regular file only with `--force`; neither is ever deleted. */
+/** True when the storage is there; an export, when it can be connected to. */
+function isPresent(device: string): Promise<boolean> {
+  return (isNbdUri(device) ? examineStorage(device, "remove") : access(device)).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** A block device or an export loses its geometry block; a regular file only with `--force`; neither is ever deleted. */
 async function wipe(context: CommandContext, device: string, force: boolean): Promise<void> {
   try {
-    const { kind } = await examineStorage(device, "remove");
+    const { kind } = await locateStorage(device, "remove");
     if (kind === "file" && !force) return;
     context.log.step(`clear the first block of ${device}`);
     await clearFirstBlock(context, device);

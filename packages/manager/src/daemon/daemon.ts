@@ -16,7 +16,7 @@ import { commandError, placeError } from "../errors.ts";
 import type { Environment } from "../host/environment.ts";
 import { pause } from "../host/lock.ts";
 import type { Paths, VolumePaths } from "../host/paths.ts";
-import { openStorage, type Storage } from "../host/storage.ts";
+import { type OpenStorageOptions, openStorage, type Storage } from "../host/storage.ts";
 import { type AttachChoice, uuidText, type WritePolicy } from "../values.ts";
 import type { ExportServer } from "./exporter.ts";
 import { runFullHook } from "./full-hook.ts";
@@ -210,9 +210,13 @@ export class Daemon {
   }
 
   async #openStorage(): Promise<Storage> {
-    const { settings, readOnly, environment, paths } = this.#options;
-    const storage = await openStorage({ path: settings.device, readOnly, command: "start", environment, paths });
+    const { settings, readOnly, environment, paths, log } = this.#options;
+    const path = settings.device;
+    const onChange = connectionNotes(path, log);
+    const storage = await openStorage({ path, readOnly, command: "start", environment, paths, onChange });
     this.#undo.push(() => storage.release());
+    // A running volume never changes its geometry block.
+    await storage.device.recognise?.(0);
     return storage;
   }
 
@@ -375,6 +379,15 @@ export class Daemon {
     }
     return failures;
   }
+}
+
+/** Tells the log of the connection to an NBD server. */
+function connectionNotes(path: string, log: LogText): OpenStorageOptions["onChange"] {
+  return ({ state, error }) => {
+    if (state === "connected") log("info", `connected again to ${path}; unflushed writes were written again`);
+    else if (state === "failed") log("error", `gave up ${path}: ${errorMessage(error)}`);
+    else log("warning", `lost ${path}: ${errorMessage(error)}. Requests wait for it to come back`);
+  };
 }
 
 /** The smallest number from 0 that no running daemon of this runtime folder has. */

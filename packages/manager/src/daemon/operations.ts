@@ -1,9 +1,10 @@
 /** What the control socket answers: one entry per operation. */
 import { statsMessage } from "@vdo/kvdo";
+import type { KnownVolume } from "../commands/inspect.ts";
 import { settingsToPlain } from "../config/volume-settings.ts";
 import type { ControlHandler } from "../control/server.ts";
 import { commandError } from "../errors.ts";
-import { ATTACH_CHOICES, type AttachChoice, WRITE_POLICIES, type WritePolicy } from "../values.ts";
+import { ATTACH_CHOICES, type AttachChoice, uuidText, WRITE_POLICIES, type WritePolicy } from "../values.ts";
 import type { Daemon } from "./daemon.ts";
 import { growLogical, growPhysical } from "./grow.ts";
 import { configText, statusLine, tableLine } from "./kernel-text.ts";
@@ -37,6 +38,8 @@ export function daemonOperations(daemon: Daemon): ReadonlyMap<string, ControlHan
     ["config", ready(() => configText(daemon.volume.config()))],
     ["status", ready(() => status(daemon))],
     ["settings", () => settingsToPlain(daemon.settings)],
+    ["properties", ready(() => properties(daemon))],
+    ["storageSize", ready(async () => ({ blocks: await daemon.storage.device.refresh() }))],
     ["table", ready(() => tableLine(daemon.settings, daemon.volume.config()))],
     ["message", ready((request) => message(daemon, request["args"]))],
     ["suspend", ready((request) => daemon.volume.suspend({ save: request["save"] !== false }))],
@@ -48,6 +51,11 @@ export function daemonOperations(daemon: Daemon): ReadonlyMap<string, ControlHan
     ["detach", ready(() => daemon.detach())],
     ["stop", ready((request) => daemon.stop({ force: request["force"] === true }))],
   ]);
+}
+
+function properties(daemon: Daemon): KnownVolume {
+  const { uuid, ...figures } = daemon.volume.config();
+  return { ...figures, uuidText: uuidText(uuid) };
 }
 
 function statistics(daemon: Daemon, form: unknown): unknown {

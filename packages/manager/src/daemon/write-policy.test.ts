@@ -60,7 +60,7 @@ test("auto is sync only on a block device without a volatile cache", async () =>
     }
     const environment = { ...machine.environment, systemRoot: root };
     const of = (policy: "auto" | "sync" | "async" | "async-unsafe", path: string, kind: "block" | "file" = "block") =>
-      effectivePolicy(policy, { kind, path, bytes: 0, identity: "" }, environment);
+      effectivePolicy(policy, { kind, path, identity: "" }, environment);
     expect(await of("auto", "/dev/sda")).toBe("sync");
     expect(await of("auto", "/dev/sdb")).toBe("async");
     expect(await of("auto", "/dev/sdc")).toBe("async");

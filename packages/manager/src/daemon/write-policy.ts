@@ -6,17 +6,17 @@
 import { readFile } from "node:fs/promises";
 import type { BlockDevice, WriteOptions } from "@vdo/block-device";
 import type { Environment } from "../host/environment.ts";
-import type { StorageInfo } from "../host/storage.ts";
+import type { StorageLocation } from "../host/storage-location.ts";
 import type { WritePolicy } from "../values.ts";
 
-/** The policy that `policy` means on this storage. A regular file always has a cache: the system's. */
+/** The policy that `policy` means on this storage. A regular file always has a cache, the system's, and so may an export. */
 export async function effectivePolicy(
   policy: WritePolicy,
-  { kind, path }: StorageInfo,
+  { kind, path }: StorageLocation,
   { systemRoot }: Environment,
 ): Promise<"sync" | "async"> {
   if (policy !== "auto") return policy === "sync" ? "sync" : "async";
-  if (kind === "file") return "async";
+  if (kind !== "block") return "async";
   const file = `${systemRoot}/sys/class/block/${path.replace("/dev/", "")}/queue/write_cache`;
   const cache = await readFile(file, "utf8").catch(() => "write back");
   return cache.trim() === "write through" ? "sync" : "async";

@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
+import { commandError } from "../errors.ts";
 
 /** Outcome of one program. `status` is -1 when it could not be started or died of a signal. */
 export interface ProgramResult {
@@ -81,4 +82,11 @@ function background(program: string, args: readonly string[], log: number): Back
 export function programFailure(program: string, result: ProgramResult): string {
   const [first = ""] = result.stderr.trim().split("\n");
   return first === "" ? `${program}: command failed, exit status ${result.status}` : first;
+}
+
+/** Runs a program that must succeed. Throws `VDO_COMMAND_FAILED` with the first line of its standard error. */
+export async function mustRun(programs: Programs, program: string, args: readonly string[]): Promise<string> {
+  const result = await programs.run(program, args);
+  if (result.status !== 0) throw commandError("VDO_COMMAND_FAILED", programFailure(program, result), program);
+  return result.stdout;
 }

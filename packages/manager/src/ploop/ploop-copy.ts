@@ -7,7 +7,7 @@ import { isZero } from "@vdo/base";
 import { type BlockDevice, FileDevice, zeroBlocks } from "@vdo/block-device";
 import { NbdClient } from "@vdo/nbd";
 import { commandError } from "../errors.ts";
-import { isNbdUri } from "../rescue/open-source.ts";
+import { isNbdUri } from "../host/storage-location.ts";
 import { loadPloopDisk } from "./ploop-disk.ts";
 
 /** Bytes moved at a time. */

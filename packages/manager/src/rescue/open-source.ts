@@ -4,7 +4,7 @@ import { isVdoError } from "@vdo/base";
 import type { BlockDevice } from "@vdo/block-device";
 import { ReconnectingNbdDevice } from "@vdo/nbd";
 import { accessError, commandError } from "../errors.ts";
-import { examineStorage } from "../host/storage.ts";
+import { examineStorage, isNbdUri } from "../host/storage-location.ts";
 import type { CopySource } from "./copy-blocks.ts";
 
 export interface OpenSource extends CopySource {
@@ -15,11 +15,6 @@ export interface OpenSource extends CopySource {
 
 /** Longest range that is asked for its holes at once. */
 const EXTENT_BYTES_MAX = 1024 ** 4;
-
-/** True for what is opened as an NBD export. */
-export function isNbdUri(text: string): boolean {
-  return /^nbds?(\+unix)?:\/\//.test(text);
-}
 
 /** Opens a path or an NBD URI for reading. Throws `VDO_USER` for what cannot be opened. */
 export async function openSource(from: string, command: string): Promise<OpenSource> {

@@ -16,7 +16,7 @@ import { type ControlHandler, ControlServer } from "../control/server.ts";
 import { commandError } from "../errors.ts";
 import type { ClientEnvironment } from "../host/environment.ts";
 import { Paths } from "../host/paths.ts";
-import { isNbdUri } from "../rescue/open-source.ts";
+import { isNbdUri } from "../host/storage-location.ts";
 
 /** Time that requests in flight have to be answered when the pool stops, in milliseconds. */
 const GRACE_MILLISECONDS = 30_000;

@@ -87,6 +87,11 @@ export class NbdClient implements BlockDevice {
     return this.#connection.isLost;
   }
 
+  /** False when the server offers no FLUSH: it promises that every answered write is durable. */
+  get hasCache(): boolean {
+    return this.#offers(TRANSMISSION_FLAG.sendFlush);
+  }
+
   #offers(flag: number): boolean {
     return (this.#flags & flag) !== 0;
   }

@@ -33,6 +33,14 @@ export function parseNbdUri(uri: string): NbdAddress {
   return { host: decode(uri, address[1] ?? address[2] ?? ""), port, exportName };
 }
 
+/** One spelling for equal addresses: the URI of `address`, with its port, and the host in small letters. */
+export function formatNbdUri({ path, host = "", port = NBD_DEFAULT_PORT, exportName = "" }: NbdAddress): string {
+  const name = encodeURIComponent(exportName);
+  if (path !== undefined) return `nbd+unix:///${name}?socket=${encodeURI(path).replaceAll("&", "%26")}`;
+  const plain = host.toLowerCase();
+  return `nbd://${plain.includes(":") ? `[${plain}]` : encodeURIComponent(plain)}:${port}/${name}`;
+}
+
 function decode(uri: string, text: string): string {
   try {
     return decodeURIComponent(text);

@@ -8,8 +8,10 @@
  * 3. A flush resolves only when the server answered one that was sent after everything acknowledged before it, on a connection
  *    on which that was written.
  * 4. Memory is bounded: beyond a limit writers wait for a flush that this device sends itself.
+ * 5. Nothing is written to an export that is smaller than the lost one, or whose {@link ReconnectingNbdDevice.recognise | mark}
+ *    differs: it is another one.
  */
-import { type Clock, isVdoError, systemClock, VdoError } from "@vdo/base";
+import { type Clock, firstDifference, isVdoError, systemClock, VdoError } from "@vdo/base";
 import { type BlockDevice, type Extent, type WriteOptions, type ZeroOptions, zeroBlocks } from "@vdo/block-device";
 import type {} from "../errors.ts";
 import { NbdClient, type NbdClientOptions } from "./nbd-client.ts";
@@ -40,8 +42,9 @@ const NOTED_ZEROS_MAX = 16 * 1024 * 1024;
 
 export class ReconnectingNbdDevice implements BlockDevice {
   readonly blockSize: number;
-  readonly blockCount: number;
   readonly readOnly: boolean;
+  /** False when the server says that it keeps nothing in a volatile cache: every answered write is durable. */
+  readonly hasCache: boolean;
   readonly discard?: (start: number, count: number, options?: WriteOptions) => Promise<void>;
   readonly extents?: (start: number, count: number) => Promise<Extent[]>;
   readonly #target: string | NbdAddress;
@@ -49,6 +52,8 @@ export class ReconnectingNbdDevice implements BlockDevice {
   readonly #clock: Clock;
   readonly #unflushed: UnflushedBlocks;
   #client: NbdClient;
+  #blockCount: number;
+  #mark: { block: number; content: Uint8Array } | undefined;
   #reconnecting: Promise<void> | undefined;
   #failed: unknown;
   #flushes: Promise<void> = Promise.resolve();
@@ -63,8 +68,9 @@ export class ReconnectingNbdDevice implements BlockDevice {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.blockSize = client.blockSize;
-    this.blockCount = client.blockCount;
+    this.#blockCount = client.blockCount;
     this.readOnly = client.readOnly;
+    this.hasCache = client.hasCache;
     this.#unflushed = new UnflushedBlocks(client.blockSize);
     if (client.discard !== undefined) {
       this.discard = (start, count, given) => this.#run(async (now) => now.discard?.(start, count, given));
@@ -78,6 +84,35 @@ export class ReconnectingNbdDevice implements BlockDevice {
   /** Connects for the first time; throws as `NbdClient.connect` does. */
   static async connect(target: string | NbdAddress, options: ReconnectingOptions = {}): Promise<ReconnectingNbdDevice> {
     return new ReconnectingNbdDevice(await NbdClient.connect(target, options), target, options);
+  }
+
+  /** As of the present connection. */
+  get blockCount(): number {
+    return this.#blockCount;
+  }
+
+  /**
+   * Looks at the size with a connection of its own, since a server tells it when a client connects; connects anew when it has
+   * grown. Resolves with the number of blocks now, never fewer than before; a server that takes no second client is not asked.
+   */
+  async refresh(): Promise<number> {
+    const probe = await NbdClient.connect(this.#target, { ...this.#options, blockSize: this.blockSize }).catch(
+      () => undefined,
+    );
+    const hasGrown = probe !== undefined && probe.blockCount > this.#blockCount;
+    await probe?.close();
+    if (!hasGrown) return this.#blockCount;
+    if (!this.readOnly) await this.flush();
+    this.#connectAnew(this.#client);
+    await this.read(0, new Uint8Array(this.blockSize));
+    return this.#blockCount;
+  }
+
+  /** From now on an export counts as the lost one only if this block holds what it holds now. Nobody may change it. */
+  async recognise(block: number): Promise<void> {
+    const content = new Uint8Array(this.blockSize);
+    await this.read(block, content);
+    this.#mark = { block, content };
   }
 
   read(start: number, target: Uint8Array): Promise<void> {
@@ -162,8 +197,11 @@ export class ReconnectingNbdDevice implements BlockDevice {
       try {
         return await request(client);
       } catch (error) {
-        if (!client.isLost) throw error;
-        this.#lose(client, error);
+        // A connection that was given up for another one is closed; its requests go to the next, too.
+        const isReplaced =
+          isVdoError(error, "VDO_CLOSED") && (this.#reconnecting !== undefined || client !== this.#client);
+        if (!client.isLost && !isReplaced) throw error;
+        if (client.isLost) this.#lose(client, error);
       }
     }
   }
@@ -177,6 +215,11 @@ export class ReconnectingNbdDevice implements BlockDevice {
   #lose(client: NbdClient, error: unknown): void {
     if (client !== this.#client || this.#reconnecting !== undefined || this.#failed !== undefined) return;
     this.#options.onChange?.({ state: "lost", error });
+    this.#connectAnew(client);
+  }
+
+  #connectAnew(client: NbdClient): void {
+    if (client !== this.#client || this.#reconnecting !== undefined || this.#failed !== undefined) return;
     this.#reconnecting = this.#reconnect().then(
       () => {
         this.#reconnecting = undefined;
@@ -197,9 +240,10 @@ export class ReconnectingNbdDevice implements BlockDevice {
       let client: NbdClient | undefined;
       try {
         client = await NbdClient.connect(this.#target, { ...this.#options, blockSize: this.blockSize });
-        this.#checkSame(client);
+        await this.#checkSame(client);
         await this.#writeAgain(client);
         this.#client = client;
+        this.#blockCount = client.blockCount;
         return;
       } catch (error) {
         const isOther = isVdoError(error, "VDO_NBD_PROTOCOL");
@@ -213,15 +257,21 @@ export class ReconnectingNbdDevice implements BlockDevice {
     }
   }
 
-  /** The export must be the one that was lost. */
-  #checkSame({ blockCount, readOnly }: NbdClient): void {
-    if (blockCount === this.blockCount && readOnly === this.readOnly) return;
-    const text = `another export answers: it has ${blockCount} blocks${readOnly ? ", read-only" : ""}, not ${this.blockCount}`;
-    throw new VdoError("VDO_NBD_PROTOCOL", text, {
-      place: "size of the export",
-      expected: this.blockCount,
-      actual: blockCount,
-    });
+  /** The export must be the one that was lost; it may have grown. */
+  async #checkSame(client: NbdClient): Promise<void> {
+    const { blockCount, readOnly } = client;
+    if (blockCount < this.#blockCount || readOnly !== this.readOnly) {
+      const text = `it has ${blockCount} blocks${readOnly ? ", read-only" : ""}, not ${this.#blockCount}`;
+      throw anotherExport(text, "size of the export", this.#blockCount, blockCount);
+    }
+    if (this.#mark === undefined) return;
+    const { block, content } = this.#mark;
+    const present = new Uint8Array(this.blockSize);
+    await client.read(block, present);
+    const at = firstDifference(present, content);
+    if (at < 0) return;
+    const text = `block ${block} differs at byte ${at} from what it held`;
+    throw anotherExport(text, `block ${block}`, content[at] as number, present[at] as number);
   }
 
   /** The runs do not overlap, so several are under way at a time. */
@@ -250,4 +300,8 @@ export class ReconnectingNbdDevice implements BlockDevice {
       await this.#client.close().catch(() => undefined);
     }
   }
+}
+
+function anotherExport(what: string, place: string, expected: number, actual: number): VdoError {
+  return new VdoError("VDO_NBD_PROTOCOL", `another export answers: ${what}`, { place, expected, actual });
 }
