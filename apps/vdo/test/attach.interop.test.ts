@@ -9,7 +9,18 @@ import { describeWith } from "@vdo/block-device/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CommandLine, type Outcome, processGone, runProgram } from "./support/command-line.ts";
 
-const PROGRAMS = ["root", "/dev/fuse", "losetup", "lsblk", "nbdfuse", "fusermount3", "mkfs.ext4", "mount", "umount", "e2fsck"];
+const PROGRAMS = [
+  "root",
+  "/dev/fuse",
+  "losetup",
+  "lsblk",
+  "nbdfuse",
+  "fusermount3",
+  "mkfs.ext4",
+  "mount",
+  "umount",
+  "e2fsck",
+];
 
 /** Bytes of the stand-in device: the smallest default volume needs 5063921664. */
 const DEVICE_BYTES = 6 * 1024 ** 3;
