@@ -43,7 +43,8 @@ interface FioJob {
 /** Starts fio's NBD engine on the volume; resolves with its jobs when it has ended, as it may by an error. */
 function fio(uri: string, words: readonly string[]): Promise<{ status: number | null; jobs: FioJob[]; said: string }> {
   const shared = ["--output-format=json", "--ioengine=nbd", `--uri=${uri}`, "--do_verify=0"];
-  const child = spawn("fio", [...shared, ...words], { stdio: ["ignore", "pipe", "pipe"] });
+  // fio leaves files of its own where it runs.
+  const child = spawn("fio", [...shared, ...words], { cwd: commands.folder, stdio: ["ignore", "pipe", "pipe"] });
   let out = "";
   let said = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
@@ -136,7 +137,7 @@ function suite(): void {
     expect(started, started.err).toMatchObject({ status: 0 });
     const { attach } = await commands.state("v0");
     for (const job of [settledJob, durableJob(durable * BLOCK)]) {
-      const words = ["--ioengine=nbd", `--uri=${attach.path}`, "--verify_only", ...job];
+      const words = ["--ioengine=nbd", `--uri=${attach.path}`, "--verify_only", "--verify_state_save=0", ...job];
       expect(await runProgram("fio", words)).toMatchObject({ status: 0 });
     }
     expect((await commands.vdo("stop", "--name=v0")).status).toBe(0);

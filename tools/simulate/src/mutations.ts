@@ -167,9 +167,12 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
-    name: "recovery does not void the old journal",
+    name: "recovery begins the new journal among blocks of the old one, and does not void these",
     file: "recovery/recover.ts",
-    edits: [["  vdo.completeRecoveries++;\n", ""]],
+    edits: [
+      ["  vdo.completeRecoveries++;\n", ""],
+      ["journalStart = scan.highest + 1;", "journalStart = (tail?.sequence ?? scan.highest) + 1;"],
+    ],
   },
   {
     name: "scrubbing applies slab journal entries that the counts have already",
