@@ -68,15 +68,28 @@ function subcommandParser(
     for (const spec of [TOOL_DEVICE, NAME]) addOption(group as unknown as ArgumentParser, spec);
   } else if (selects === "name") addOption(parser, { ...NAME, required: true });
   else if (selects === "all") addOption(parser, ALL);
-  for (const spec of [...options, ...COMMON]) addOption(parser, spec);
+  for (const spec of [...options, ...commonOptions(options)]) addOption(parser, spec);
   for (const { name: operand, metavar, count, help: text } of operands) {
     parser.add_argument(operand, { metavar, help: text, ...(count === 1 ? {} : { nargs: count }) });
   }
   return parser;
 }
 
+/** The common options, without the flags that a subcommand has for itself: `-f` is --force for the formatter. */
+export function commonOptions(own: readonly OptionSpec[]): OptionSpec[] {
+  const taken = new Set(own.flatMap(({ flags }) => flags));
+  return COMMON.flatMap((spec) => {
+    const [first, ...more] = spec.flags.filter((flag) => !taken.has(flag));
+    return first === undefined ? [] : [{ ...spec, flags: [first, ...more] as const }];
+  });
+}
+
 function addOption(parser: ArgumentParser, spec: OptionSpec): void {
   const help = spec.help?.replaceAll("%", "%%") ?? SUPPRESS;
+  if (spec.unsets !== undefined) {
+    parser.add_argument(...spec.flags, { action: "store_const", const: false, dest: spec.unsets, help });
+    return;
+  }
   if (spec.metavar === undefined && spec.choices === undefined) {
     parser.add_argument(...spec.flags, { action: "store_true", help });
     return;

@@ -1,6 +1,8 @@
 /** Entry point of the `vdo` command. */
 import { readFileSync } from "node:fs";
+import { basename } from "node:path";
 import { commandEnvironment, runVdo } from "./run.ts";
+import { isStandaloneTool, runStandalone } from "./standalone/run.ts";
 
 /** Time for the last answers of a daemon to leave before the process ends, in milliseconds. */
 const LINGER_MILLISECONDS = 2000;
@@ -8,13 +10,17 @@ const LINGER_MILLISECONDS = 2000;
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
   version: string;
 };
-process.exitCode = await runVdo({
+const script = process.argv[1] as string;
+/** The name that the program was called by: a link may give it another one. */
+const name = basename(script);
+const call = {
   words: process.argv.slice(2),
   streams: {
-    out: (text) => process.stdout.write(text),
-    err: (text) => process.stderr.write(text),
+    out: (text: string) => process.stdout.write(text),
+    err: (text: string) => process.stderr.write(text),
     isTerminal: process.stderr.isTTY === true,
   },
-  environment: commandEnvironment(version, process.argv[1] as string),
-});
+  environment: commandEnvironment(version, script),
+};
+process.exitCode = await (isStandaloneTool(name) ? runStandalone({ name, ...call }) : runVdo(call));
 setTimeout(() => process.exit(), LINGER_MILLISECONDS).unref();

@@ -1,46 +1,10 @@
 /** Subcommands that stand for the stand-alone tools about metadata; their storage may be given as a plain word too. */
 import { resolve } from "node:path";
-import { indexMemory, parseSize, type StorageChoice, uuid } from "@vdo/manager";
-import type { Arguments } from "./arguments.ts";
-import { lines, storage } from "./offline-tools.ts";
-import type { OperandSpec, OptionSpec } from "./options.ts";
+import { uuid } from "@vdo/manager";
+import { FILE, lines, toolStorage } from "./offline-tools.ts";
+import { type OptionSpec, VERBOSE } from "./options.ts";
+import { formatterSize, memory, number, slabBits } from "./standalone/values.ts";
 import type { Subcommand } from "./subcommands.ts";
-
-const FILE: OperandSpec = {
-  name: "file",
-  metavar: "FILE",
-  count: "?",
-  help: "The storage, in place of --device and --name.",
-};
-
-/** A number as C's `strtoull` reads it with base 0: decimal, hexadecimal or octal. */
-const number = (text: string): number => {
-  const value = /^0[0-7]+$/.test(text)
-    ? Number.parseInt(text, 8)
-    : /^(0[xX][0-9a-fA-F]+|\d+)$/.test(text)
-      ? Number(text)
-      : -1;
-  if (value < 0 || !Number.isSafeInteger(value)) throw new Error("must be an unsigned number");
-  return value;
-};
-
-/** The formatter's sizes: an unsigned number and a suffix of B, K, M, G, T or P; megabytes without one. */
-const formatterSize = (text: string): number => {
-  const [, digits = "", suffix = ""] = /^(0[xX][0-9a-fA-F]+|\d+)([bkmgtpBKMGTP]?)$/.exec(text) ?? [];
-  const bytes = digits === "" ? undefined : parseSize(`${number(digits)}${suffix}`, "LVM");
-  if (bytes === undefined || bytes > BigInt(Number.MAX_SAFE_INTEGER)) {
-    throw new Error("must be a whole number with a suffix of B, K, M, G, T or P, or none for megabytes");
-  }
-  return Number(bytes);
-};
-
-const slabBits = (text: string): number => {
-  const bits = number(text);
-  if (bits < 13 || bits > 23) throw new Error("invalid slab bits, must be 13-23");
-  return bits;
-};
-
-const memory = (text: string): number => (text === "0.50" ? 0.5 : indexMemory(text));
 
 const numbers = (flag: "--lbn" | "--pbn" | "--searchLBN", short: string, help: string): OptionSpec => ({
   flags: [short, flag],
@@ -49,10 +13,6 @@ const numbers = (flag: "--lbn" | "--pbn" | "--searchLBN", short: string, help: s
   repeatable: true,
   help,
 });
-
-function toolStorage(args: Arguments): StorageChoice {
-  return typeof args["file"] === "string" ? { device: resolve(args["file"]) } : storage(args);
-}
 
 const list = (value: unknown): number[] => (value ?? []) as number[];
 
@@ -156,11 +116,18 @@ export const FORMAT: Subcommand = {
   help: "Makes a volume on storage, without configuring or starting it.",
   selects: "tool",
   options: [
-    { flags: ["--force"], help: "Formats even storage that holds something known." },
-    { flags: ["--logical-size"], metavar: "<size>", check: formatterSize, help: "The logical size." },
-    { flags: ["--slab-bits"], metavar: "<bits>", check: slabBits, help: "Slabs have 2^bits blocks: 13 to 23." },
-    { flags: ["--uds-memory-size"], metavar: "<gigabytes>", check: memory, help: "The memory of the index." },
-    { flags: ["--uds-sparse"], help: "Makes a sparse index." },
+    { flags: ["-f", "--force"], help: "Formats even storage that holds something known." },
+    { flags: ["-l", "--logical-size"], metavar: "<size>", check: formatterSize, help: "The logical size." },
+    { flags: ["-S", "--slab-bits"], metavar: "<bits>", check: slabBits, help: "Slabs have 2^bits blocks: 13 to 23." },
+    { flags: ["-m", "--uds-memory-size"], metavar: "<gigabytes>", check: memory, help: "The memory of the index." },
+    { flags: ["-s", "--uds-sparse"], help: "Makes a sparse index." },
+    VERBOSE,
+    {
+      flags: ["-c", "--uds-checkpoint-frequency"],
+      metavar: "<number>",
+      check: number,
+      ignored: "the index has had no checkpoints since VDO 8",
+    },
   ],
   operands: [FILE],
   run: async ({ manager, streams }, args) => {

@@ -9,32 +9,47 @@ export function storage(args: Arguments): StorageChoice {
   return typeof args["device"] === "string" ? { device: args["device"] } : { name: String(args["name"]) };
 }
 
+export const FILE: options.OperandSpec = {
+  name: "file",
+  metavar: "FILE",
+  count: "?",
+  help: "The storage, in place of --device and --name.",
+};
+
+/** The storage of a tool that takes it as a plain word too. */
+export function toolStorage(args: Arguments): StorageChoice {
+  return typeof args["file"] === "string" ? { device: args["file"] } : storage(args);
+}
+
 export function lines({ out, err }: Streams): ToolOutput {
   return { out: (line) => out(`${line}\n`), err: (line) => err(`${line}\n`) };
 }
 
 export const AUDIT: Subcommand = {
   help: "Checks the metadata of a volume that is not running; writes nothing.",
-  selects: "storage",
-  options: [options.SUMMARY],
+  selects: "tool",
+  options: [options.SUMMARY, options.VERBOSE],
+  operands: [FILE],
   run: ({ manager, streams }, args) =>
-    manager.audit(storage(args), {
-      verbose: args["verbose"] === true && args["summary"] !== true,
+    manager.audit(toolStorage(args), {
+      verbose: args["verbose"] === true,
       output: lines(streams),
     }),
 };
 
 export const FORCE_REBUILD: Subcommand = {
   help: "Has the next start rebuild a volume that is in read-only mode, after telling what that loses.",
-  selects: "storage",
+  selects: "tool",
   options: [options.DRY_RUN],
+  operands: [FILE],
   run: ({ manager, streams }, args) =>
-    manager.forceRebuild(storage(args), { dryRun: args["dryRun"] === true, output: lines(streams) }),
+    manager.forceRebuild(toolStorage(args), { dryRun: args["dryRun"] === true, output: lines(streams) }),
 };
 
 export const SET_READ_ONLY: Subcommand = {
   help: "Puts a volume that is not running into read-only mode.",
-  selects: "storage",
+  selects: "tool",
   options: [],
-  run: ({ manager, streams }, args) => manager.setReadOnly(storage(args), { output: lines(streams) }),
+  operands: [FILE],
+  run: ({ manager, streams }, args) => manager.setReadOnly(toolStorage(args), { output: lines(streams) }),
 };

@@ -41,6 +41,8 @@ export interface OptionSpec {
   required?: boolean;
   /** Absent for an option that help does not show. */
   help?: string;
+  /** A switch that takes back another one, of this name: the last of the two counts. */
+  unsets?: string;
   /** Why the option has no effect; it is taken for the sake of old callers, with a warning. */
   ignored?: string;
 }
@@ -132,7 +134,13 @@ export const TOOL_DEVICE: OptionSpec = {
   check: storageName,
   help: "The storage of a volume that is not running: absolute path of a block device or of a regular file, number of a block device (MAJOR:MINOR), or an NBD URI.",
 };
-export const SUMMARY: OptionSpec = { flags: ["--summary"], help: "Prints a summary of what is wrong: the default." };
+export const SUMMARY: OptionSpec = {
+  flags: ["-s", "--summary"],
+  unsets: "verbose",
+  help: "Prints a summary of what is wrong: the default.",
+};
+/** The common option, with the short form that the tools have. */
+export const VERBOSE: OptionSpec = { flags: ["-v", "--verbose"], help: "Prints what is found or done, one by one." };
 export const DRY_RUN: OptionSpec = { flags: ["--dryRun"], help: "Only reports what would be lost; writes nothing." };
 
 export const ATTACH: OptionSpec = {

@@ -95,9 +95,11 @@ describe("every subcommand", () => {
   });
 
   test.each(NAMES)("%s refuses a folder as configuration file", async (name) => {
-    const outcome = await vdo(name, ...complete(name), "-f", machine.folder);
+    const outcome = await vdo(name, ...complete(name), `--confFile=${machine.folder}`);
     expect(outcome.status).toBe(2);
-    expect(lastLine(outcome)).toBe(`vdo ${name}: error: argument -f/--confFile: ${machine.folder} is a directory`);
+    // The formatter's -f is --force.
+    const flags = name === "format" ? "--confFile" : "-f/--confFile";
+    expect(lastLine(outcome)).toBe(`vdo ${name}: error: argument ${flags}: ${machine.folder} is a directory`);
   });
 
   test.each(CONFIGURED)("%s reports a corrupt configuration file", async (name) => {

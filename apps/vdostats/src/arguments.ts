@@ -1,7 +1,5 @@
-/**
- * Options of `vdostats`, by the rules of GNU getopt: long options may be abbreviated to a unique prefix, short ones may be
- * written together, options and operands come in any order, and `--` ends the options.
- */
+/** Options of `vdostats`. */
+import { type GetoptOption, getopt } from "@vdo/manager";
 
 export interface StatsArguments {
   help: boolean;
@@ -17,8 +15,7 @@ export interface StatsArguments {
 
 type Flag = Exclude<keyof StatsArguments, "operands">;
 
-/** Long options, their short forms, and what they set. */
-const OPTIONS: readonly { long: string; short?: string; flag: Flag }[] = [
+const OPTIONS: readonly (GetoptOption & { flag: Flag })[] = [
   { long: "help", short: "h", flag: "help" },
   { long: "all", short: "a", flag: "verbose" },
   { long: "human-readable", short: "r", flag: "human" },
@@ -31,52 +28,18 @@ const OPTIONS: readonly { long: string; short?: string; flag: Flag }[] = [
 
 /** The parsed words, or the text of the first mistake. */
 export function parseArguments(words: readonly string[]): StatsArguments | { mistake: string } {
-  const result: StatsArguments = {
-    help: false,
-    version: false,
-    verbose: false,
-    human: false,
-    si: false,
-    json: false,
-    prometheus: false,
-    operands: [],
+  const { options, operands, mistake } = getopt(words, OPTIONS);
+  if (mistake !== undefined) return { mistake };
+  const given = (flag: Flag): boolean =>
+    OPTIONS.some((option) => option.flag === flag && options.some(({ long }) => long === option.long));
+  return {
+    help: given("help"),
+    version: given("version"),
+    verbose: given("verbose"),
+    human: given("human"),
+    si: given("si"),
+    json: given("json"),
+    prometheus: given("prometheus"),
+    operands,
   };
-  for (let i = 0; i < words.length; i++) {
-    const word = words[i] as string;
-    if (word === "--") {
-      result.operands.push(...words.slice(i + 1));
-      break;
-    }
-    const mistake = word.startsWith("--") ? setLong(result, word) : setShort(result, word);
-    if (mistake !== undefined) return { mistake };
-  }
-  return result;
-}
-
-function setLong(result: StatsArguments, word: string): string | undefined {
-  const [name = "", value] = word.slice(2).split(/=(.*)/s);
-  const exact = OPTIONS.filter(({ long }) => long === name);
-  const found = exact.length > 0 ? exact : OPTIONS.filter(({ long }) => long.startsWith(name));
-  const [option] = found;
-  if (option === undefined) return `unrecognized option '--${name}'`;
-  if (found.length > 1) {
-    const possibilities = found.map(({ long }) => `'--${long}'`).join(" ");
-    return `option '--${name}' is ambiguous; possibilities: ${possibilities}`;
-  }
-  if (value !== undefined) return `option '--${option.long}' doesn't allow an argument`;
-  result[option.flag] = true;
-  return undefined;
-}
-
-function setShort(result: StatsArguments, word: string): string | undefined {
-  if (!word.startsWith("-") || word === "-") {
-    result.operands.push(word);
-    return undefined;
-  }
-  for (const letter of word.slice(1)) {
-    const option = OPTIONS.find(({ short }) => short === letter);
-    if (option === undefined) return `invalid option -- '${letter}'`;
-    result[option.flag] = true;
-  }
-  return undefined;
 }

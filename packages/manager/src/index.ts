@@ -38,6 +38,7 @@ export type {
 export { commandError, exitStatus } from "./errors.ts";
 export { CommandLog, type CommandLogOptions } from "./host/command-log.ts";
 export { type ClientEnvironment, clientEnvironment, type Environment, systemEnvironment } from "./host/environment.ts";
+export { type GetoptOption, type GetoptResult, type GivenOption, getopt } from "./host/getopt.ts";
 export { Paths, type VolumePaths } from "./host/paths.ts";
 export { type ProgramResult, type Programs, systemPrograms } from "./host/programs.ts";
 export { isNbdUri } from "./host/storage-location.ts";

@@ -1,5 +1,6 @@
 /** Completion of command lines in bash, made from the tables of subcommands and options. */
-import { COMMON, type OptionSpec } from "../options.ts";
+import { commonOptions } from "../grammar.ts";
+import type { OptionSpec } from "../options.ts";
 import { SUBCOMMANDS } from "../subcommands.ts";
 import { selectors } from "./man-page.ts";
 
@@ -18,7 +19,7 @@ export function bashCompletion(): string {
   const values = new Map<string, string>();
   const cases: string[] = [];
   for (const [name, subcommand] of Object.entries(SUBCOMMANDS)) {
-    const options = [...selectors(subcommand), ...subcommand.options, ...COMMON].filter(
+    const options = [...selectors(subcommand), ...subcommand.options, ...commonOptions(subcommand.options)].filter(
       ({ help }) => help !== undefined,
     );
     for (const option of options) {

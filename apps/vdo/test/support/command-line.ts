@@ -10,7 +10,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { type DaemonState, spawnLauncher } from "@vdo/manager";
-import { commandEnvironment, runVdo } from "../../src/run.ts";
+import { commandEnvironment, type RunOptions, runVdo } from "../../src/run.ts";
+import { runStandalone } from "../../src/standalone/run.ts";
 
 export interface Outcome {
   status: number;
@@ -50,6 +51,11 @@ export class CommandLine {
     return this.#run("vdo", words);
   }
 
+  /** An offline tool under its own name: `vdoaudit`. */
+  tool(name: string, ...words: string[]): Promise<Outcome> {
+    return this.#runHere((call) => runStandalone({ name, words, ...call }));
+  }
+
   vdostats(...words: string[]): Promise<Outcome> {
     return this.#run("vdostats", words);
   }
@@ -77,6 +83,10 @@ export class CommandLine {
   async #run(program: keyof typeof PROGRAMS, words: string[]): Promise<Outcome> {
     if (this.#apart || program === "vdostats")
       return runProgram(process.execPath, nodeWords(program, words), this.#environment);
+    return this.#runHere((call) => runVdo({ words, ...call }));
+  }
+
+  async #runHere(run: (call: Omit<RunOptions, "words">) => Promise<number>): Promise<Outcome> {
     const outcome = { status: 0, out: "", err: "" };
     const streams = {
       out: (text: string) => {
@@ -91,7 +101,7 @@ export class CommandLine {
       ...commandEnvironment("0.0.0", fileURLToPath(import.meta.url)),
       variables: this.#environment,
     };
-    outcome.status = await runVdo({ words, streams, environment: { ...environment, launcher } });
+    outcome.status = await run({ streams, environment: { ...environment, launcher } });
     return outcome;
   }
 }

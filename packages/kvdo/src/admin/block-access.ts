@@ -24,8 +24,13 @@ export class BlockAccess {
   }
 
   /** One block, read into a new buffer. */
-  async readBlock(block: number): Promise<Uint8Array> {
-    const target = new Uint8Array(BLOCK_SIZE);
+  readBlock(block: number): Promise<Uint8Array> {
+    return this.readBlocks(block, 1);
+  }
+
+  /** `count` blocks, read into a new buffer. */
+  async readBlocks(block: number, count: number): Promise<Uint8Array> {
+    const target = new Uint8Array(count * BLOCK_SIZE);
     await this.device.read(block * this.#unit, target);
     return target;
   }

@@ -36,6 +36,7 @@ import {
   slotInPage,
   treeOfLeaf,
 } from "../format/index.ts";
+import { BLOCKS_PER_READ } from "./stopped-volume.ts";
 
 /** Sectors with entries, and entries in each. */
 const SECTORS = 7;
@@ -109,9 +110,13 @@ export class MetadataDump {
   async *searchLbn(lbn: number): AsyncGenerator<string> {
     const leaf = await this.#leafOf(lbn);
     if (leaf === 0) return;
-    for (let offset = 0; offset < this.#journalBlocks; offset++) {
-      const block = await this.#blocks.readBlock(this.#journalAt + offset);
-      yield* this.#searchJournalBlock({ block, offset, lbn, leaf });
+    for (let first = 0; first < this.#journalBlocks; first += BLOCKS_PER_READ) {
+      const count = Math.min(BLOCKS_PER_READ, this.#journalBlocks - first);
+      const blocks = await this.#blocks.readBlocks(this.#journalAt + first, count);
+      for (let i = 0; i < count; i++) {
+        const block = blocks.subarray(i * BLOCK_SIZE, (i + 1) * BLOCK_SIZE);
+        yield* this.#searchJournalBlock({ block, offset: first + i, lbn, leaf });
+      }
     }
   }
 

@@ -10,14 +10,14 @@ import type { StoppedVolume } from "./stopped-volume.ts";
 /** Which block map pages are dumped: all, none, or the leaves of these logical blocks (zeros where there is no leaf). */
 export type DumpedPages = "all" | "none" | { readonly lbns: readonly number[] };
 
-/** Yields the blocks of the dump in order. Throws `VDO_OUT_OF_RANGE` for a logical block that the volume does not have. */
+/** Yields the blocks of the dump in order, one or many at a time. Throws `VDO_OUT_OF_RANGE` for a logical block that the volume does not have. */
 export async function* dumpMetadata(volume: StoppedVolume, pages: DumpedPages): AsyncGenerator<Uint8Array> {
   checkBlocks(volume, pages);
   yield await volume.readBlock(volume.geometry.bioOffset);
   yield await volume.readBlock(volume.geometry.dataStart);
   yield* dumpPages(volume, pages);
   for (const { start, count } of [...slabRegions(volume), ...journalRegions(volume)]) {
-    for (let block = start; block < start + count; block++) yield await volume.readBlock(block);
+    yield* volume.readRuns(start, count);
   }
 }
 

@@ -33,6 +33,9 @@ export interface MapEntry {
   state: number;
 }
 
+/** Blocks that are read at once where many follow each other. */
+export const BLOCKS_PER_READ = 256;
+
 export class StoppedVolume {
   readonly geometry: Geometry;
   readonly superBlock: SuperBlock;
@@ -56,6 +59,13 @@ export class StoppedVolume {
   /** Block `pbn` of the volume; whole blocks from there on. */
   readBlock(pbn: number): Promise<Uint8Array> {
     return this.#blocks.readBlock(pbn - this.geometry.bioOffset);
+  }
+
+  /** Blocks `start` to `start + count` of the volume, in large pieces. */
+  async *readRuns(start: number, count: number): AsyncGenerator<Uint8Array> {
+    for (let at = 0; at < count; at += BLOCKS_PER_READ) {
+      yield await this.#blocks.readBlocks(start + at - this.geometry.bioOffset, Math.min(BLOCKS_PER_READ, count - at));
+    }
   }
 
   /** A page of the block map; null for one that was never written, or is another page: it counts as empty. */

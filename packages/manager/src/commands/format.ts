@@ -1,5 +1,6 @@
 /** `vdo format`: storage becomes a volume, without a configuration entry, as by vdoformat (tools 8.3). */
-import { isVdoError } from "@vdo/base";
+import { isVdoError, type VdoError } from "@vdo/base";
+import { kernelStatus } from "@vdo/kvdo";
 import type { FormatRequest } from "../engine.ts";
 import { describeSignature, findSignatures } from "../host/signatures.ts";
 import { openStorage } from "../host/storage.ts";
@@ -8,6 +9,9 @@ import { formatLines } from "./create.ts";
 import { statusText, type ToolRequest } from "./offline.ts";
 
 const BLOCK = 4096;
+
+/** VDO Status: Out of range. */
+const OUT_OF_RANGE = 1465;
 
 /** Largest logical size: 4 PiB. */
 const LOGICAL_BYTES_MAX = 2 ** 40 * BLOCK;
@@ -21,14 +25,14 @@ export interface FormatVolumeOptions extends ToolRequest, FormatRequest {
 export async function formatVolume(context: CommandContext, options: FormatVolumeOptions): Promise<number> {
   const { environment, paths } = context;
   const { device: path, output, logicalSize } = options;
-  const refuse = (text: string): number => {
+  const refuse = (text: string, status = 1): number => {
     output.err(`vdoformat: ${text}`);
-    return 1;
+    return status;
   };
   if (logicalSize % BLOCK !== 0) return refuse(`logical size must be a multiple of block size ${BLOCK}`);
   if (logicalSize > LOGICAL_BYTES_MAX) {
     const text = `${logicalSize} requested logical space exceeds the maximum (${LOGICAL_BYTES_MAX})`;
-    return refuse(`${text}: VDO Status: Out of range`);
+    return refuse(`${text}: VDO Status: Out of range`, OUT_OF_RANGE & 0xff);
   }
   const storage = await openStorage({ path, readOnly: false, command: "format", environment, paths });
   try {
@@ -47,10 +51,10 @@ export async function formatVolume(context: CommandContext, options: FormatVolum
       output.err("--force option.");
       return refuse(`checkForSignaturesUsingBlkid failed on '${path}'`);
     }
-    environment.engine.plan(device.blockCount, options);
     if (lines.length > 0) lines.push("Formatting device already containing a known signature.");
     for (const line of lines) output.out(line);
     if (options.verbose) output.out(verboseLine(path, logicalSize, device.blockCount));
+    environment.engine.plan(device.blockCount, options);
     const figures = await environment.engine.format(device, options);
     for (const line of formatLines({ logicalSize }, figures)) output.out(line);
     return 0;
@@ -59,13 +63,18 @@ export async function formatVolume(context: CommandContext, options: FormatVolum
     if (isVdoError(error, "VDO_DEVICE_TOO_SMALL")) {
       output.err(`Minimum required size for VDO volume: ${error.data.minimumBlocks * BLOCK} bytes`);
     }
-    const status = refuse(`formatVDO failed on '${path}': ${statusText(error)}`);
+    const status = refuse(`formatVDO failed on '${path}': ${statusText(error)}`, lowByte(error));
     if (isVdoError(error, "VDO_TOO_MANY_SLABS")) output.err("Reduce the device size or increase the slab size");
     context.log.info(error.message);
     return status;
   } finally {
     await storage.release();
   }
+}
+
+/** What a shell sees of the number with which the tools end (8.3.0). */
+function lowByte(error: VdoError): number {
+  return (kernelStatus(error.code)?.number ?? 1) & 0xff;
 }
 
 function verboseLine(path: string, logicalSize: number, physicalBlocks: number): string {

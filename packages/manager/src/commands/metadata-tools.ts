@@ -37,7 +37,7 @@ interface Tool {
 async function reading(
   context: CommandContext,
   { device: path, output }: ToolRequest,
-  tool: Pick<Tool, "name" | "saysWhy">,
+  tool: Pick<Tool, "name" | "saysWhy"> & { failure?: string },
   body: (device: BlockDevice) => Promise<number>,
 ): Promise<number> {
   const fail = (first: string, reason: string): number => {
@@ -58,7 +58,7 @@ async function reading(
     return await body(device);
   } catch (error) {
     if (!isVdoError(error)) throw error;
-    return fail("loading VDO failed with:", statusText(error));
+    return fail(tool.failure ?? "loading VDO failed with:", statusText(error));
   } finally {
     await device.close();
   }
@@ -137,18 +137,22 @@ export function copyMetadata(
   });
 }
 
-/** Blocks gathered for one write. */
-const BLOCKS_PER_WRITE = 256;
+/** Bytes gathered for one write. */
+const WRITE_BYTES = 256 * BLOCK;
 
-async function writeBlocks(file: FileHandle, blocks: AsyncIterable<Uint8Array>): Promise<void> {
-  const buffer = new Uint8Array(BLOCKS_PER_WRITE * BLOCK);
+async function writeBlocks(file: FileHandle, pieces: AsyncIterable<Uint8Array>): Promise<void> {
+  const buffer = new Uint8Array(WRITE_BYTES);
   let filled = 0;
-  for await (const block of blocks) {
-    buffer.set(block, filled);
-    filled += BLOCK;
-    if (filled < buffer.length) continue;
-    await file.writeFile(buffer);
-    filled = 0;
+  for await (const piece of pieces) {
+    if (filled + piece.length > buffer.length) {
+      await file.writeFile(buffer.subarray(0, filled));
+      filled = 0;
+    }
+    if (piece.length === buffer.length) await file.writeFile(piece);
+    else {
+      buffer.set(piece, filled);
+      filled += piece.length;
+    }
   }
   await file.writeFile(buffer.subarray(0, filled));
 }
@@ -158,8 +162,9 @@ export function debugMetadata(
   context: CommandContext,
   request: ToolRequest & { pbns: readonly number[]; lbns: readonly number[] },
 ): Promise<number> {
-  const { output, pbns, lbns } = request;
-  return reading(context, request, { name: "vdodebugmetadata", saysWhy: true }, async (device) => {
+  const { output, pbns, lbns, device: path } = request;
+  const failure = `VDO geometry read failed for '${path}' with`;
+  return reading(context, request, { name: "vdodebugmetadata", saysWhy: true, failure }, async (device) => {
     const dump = await MetadataDump.open(device);
     output.out(`Nonce value: ${dump.superBlock.vdo.nonce}`);
     for (const pbn of pbns) for await (const line of dump.searchPbn(pbn)) output.out(line);
