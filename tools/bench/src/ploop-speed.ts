@@ -65,7 +65,9 @@ async function makeStack(folder: string, height: number): Promise<{ deltas: stri
 
 async function serve(program: string, words: readonly string[], socket: string): Promise<Served> {
   const child = spawn(program, words, { stdio: ["ignore", "ignore", "inherit"] });
-  process.once("exit", () => child.kill("SIGKILL"));
+  const kill = (): void => void child.kill("SIGKILL");
+  process.once("exit", kill);
+  child.once("exit", () => process.off("exit", kill));
   for (let waited = 0; !existsSync(socket); waited++) {
     if (waited > 600 || child.exitCode !== null) throw new Error(`${program} did not start`);
     await sleep(50);
