@@ -11,6 +11,7 @@ const NO_SUBCOMMAND_STATUS = 1;
 /** Words that begin commands with a grammar of their own; for help. */
 const GROUPS: { readonly [name: string]: string } = {
   ploop: "Disks of ploop images: 'vdo ploop --help' lists what can be done with them.",
+  thin: "Thin pools, thin devices and snapshots: 'vdo thin --help' lists what can be done with them.",
 };
 
 export interface Parsed {

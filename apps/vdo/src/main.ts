@@ -19,6 +19,10 @@ const call = {
     out: (text: string) => process.stdout.write(text),
     err: (text: string) => process.stderr.write(text),
     isTerminal: process.stderr.isTTY === true,
+    get stdin() {
+      return process.stdin;
+    },
+    stdout: process.stdout,
   },
   environment: commandEnvironment(version, script),
 };

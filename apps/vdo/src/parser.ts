@@ -4,6 +4,7 @@
  * given twice is an error, and unknown options are reported by the subcommand.
  */
 
+import type { Readable, Writable } from "node:stream";
 import { errorMessage } from "@vdo/base";
 import type { ValueCheck } from "@vdo/manager";
 import { Action, ArgumentParser, type ArgumentParserOptions, ArgumentTypeError, type Namespace } from "argparse";
@@ -14,6 +15,9 @@ export interface Streams {
   err(text: string): void;
   /** Standard error is a terminal, on which a line of progress may be kept. */
   isTerminal?: boolean;
+  /** For content that is no text. */
+  stdin?: Readable;
+  stdout?: Writable;
 }
 
 /** Thrown to end parsing; `status` is the exit status. */

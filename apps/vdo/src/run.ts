@@ -10,9 +10,12 @@ import {
   Manager,
   nbdExporter,
   Paths,
+  type PoolSettings,
   readyLine,
   serve,
+  servePool,
   spawnLauncher,
+  spawnPoolLauncher,
   systemEnvironment,
 } from "@vdo/manager";
 import type { Arguments } from "./arguments.ts";
@@ -31,8 +34,9 @@ export interface RunOptions {
 
 /** The environment of the installed command: real volumes, real daemons. `script` is the path of the running program. */
 export function commandEnvironment(version: string, script: string): Environment {
-  const launcher = spawnLauncher([process.execPath, ...process.execArgv, realpathSync(script)]);
-  return systemEnvironment({ version, engine: kvdoEngine, exporter: nbdExporter, launcher });
+  const command = [process.execPath, ...process.execArgv, realpathSync(script)];
+  const [launcher, poolLauncher] = [spawnLauncher(command), spawnPoolLauncher(command)];
+  return systemEnvironment({ version, engine: kvdoEngine, exporter: nbdExporter, launcher, poolLauncher });
 }
 
 /** Runs one command line; resolves with the exit status. */
@@ -40,6 +44,7 @@ export async function runVdo({ words, streams, environment }: RunOptions): Promi
   if (words[0] === "ploop") return runPloop(words.slice(1), streams, environment);
   if (words[0] === "thin") return runThin(words.slice(1), streams, environment);
   if (words[0] === "_serve") return runDaemon(words.slice(1), environment);
+  if (words[0] === "_servePool") return runPoolDaemon(words.slice(1), environment);
   let log = new CommandLog({ program: "vdo", ...streams, wallMicroseconds: environment.clock.wallMicroseconds });
   try {
     const { subcommand, args } = parseCommandLine(words, streams);
@@ -104,10 +109,20 @@ async function serveHere({ name, args, manager, log, environment }: Foreground):
   });
 }
 
+/** The value of an option that comes from a launcher, not from people. */
+function optionOf(words: readonly string[], name: string): string | undefined {
+  return words.find((word) => word.startsWith(`--${name}=`))?.slice(name.length + 3);
+}
+
+/** The hidden subcommand that `vdo thin start` runs in the background. */
+function runPoolDaemon(words: readonly string[], environment: Environment): Promise<number> {
+  const settings = JSON.parse(optionOf(words, "settings") ?? "{}") as PoolSettings;
+  return servePool({ settings, socket: optionOf(words, "socket"), environment, onReady: () => undefined });
+}
+
 /** The hidden subcommand that `start` runs in the background. Its options come from the launcher, not from people. */
 function runDaemon(words: readonly string[], environment: Environment): Promise<number> {
-  const option = (name: string): string | undefined =>
-    words.find((word) => word.startsWith(`--${name}=`))?.slice(name.length + 3);
+  const option = (name: string): string | undefined => optionOf(words, name);
   return serve({
     name: option("name") ?? "",
     configurationFile: new Paths(environment).configuration(option("confFile")),

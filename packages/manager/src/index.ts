@@ -64,7 +64,26 @@ export { humanSize } from "./stats/human-size.ts";
 export { type SizeForm, type TableRow, tableHeader, tableLine, tableLines } from "./stats/table.ts";
 export { statisticsMap, verboseLines } from "./stats/verbose.ts";
 export { type MeasuredVolume, RunningVolumes, type SampledVolume, type ShownVolume } from "./stats/volumes.ts";
-export { askThin, type ThinServeOptions, ThinServer, thinSockets, thinStatus } from "./thin/thin-server.ts";
+export {
+  type PoolLauncher,
+  type PoolLaunchRequest,
+  type PoolReady,
+  poolName,
+  type ServePoolOptions,
+  servePool,
+  spawnPoolLauncher,
+} from "./thin/pool-launcher.ts";
+export { type CreatePoolOptions, type ListedPool, PoolManager, type PoolManagerOptions } from "./thin/pool-manager.ts";
+export {
+  DISCARD_MODES,
+  defaultPool,
+  type PoolPlace,
+  type PoolSettings,
+  placeOf,
+  sectorsOf,
+  type ThinVolumeSettings,
+} from "./thin/pool-settings.ts";
+export { type PoolStatus, type ServedVolume, type ThinServeOptions, ThinServer } from "./thin/thin-server.ts";
 export {
   ATTACH_CHOICES,
   type AttachChoice,

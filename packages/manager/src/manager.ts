@@ -16,19 +16,16 @@ import { requireActivated, type StartOptions, start } from "./commands/start.ts"
 import { type StatusOptions, statusText } from "./commands/status.ts";
 import { remove, type StopOptions, stop } from "./commands/stop.ts";
 import { setCompression, setDeduplication } from "./commands/switches.ts";
+import { changeConfiguration } from "./config/change.ts";
 import { Configuration } from "./config/configuration.ts";
 import { runningVolumes } from "./daemon/state.ts";
 import { commandError } from "./errors.ts";
 import type { CommandLog } from "./host/command-log.ts";
 import type { Environment } from "./host/environment.ts";
-import { acquireLock } from "./host/lock.ts";
 import { Paths } from "./host/paths.ts";
 import { OfflineTools } from "./offline-tools.ts";
 import { openSource } from "./rescue/open-source.ts";
 import type { WritePolicy } from "./values.ts";
-
-/** How long a command waits for another one that holds the configuration, in milliseconds. */
-const LOCK_MILLISECONDS = 20_000;
 
 export interface ManagerOptions {
   environment: Environment;
@@ -208,23 +205,8 @@ export class Manager {
     return Configuration.load(this.#context.configurationFile);
   }
 
-  /** Runs `action` with the configuration locked against other commands. */
-  async #change<T>(action: (configuration: Configuration) => Promise<T>): Promise<T> {
-    const { environment, paths, configurationFile } = this.#context;
-    await paths.prepare();
-    const lock = await acquireLock(
-      paths.lock("configuration", configurationFile),
-      LOCK_MILLISECONDS,
-      environment.clock,
-    );
-    if (lock === undefined) {
-      throw commandError("VDO_COMMAND_FAILED", `Could not lock file ${configurationFile}`, configurationFile);
-    }
-    try {
-      return await action(await this.#read());
-    } finally {
-      await lock.release();
-    }
+  #change<T>(action: (configuration: Configuration) => Promise<T>): Promise<T> {
+    return changeConfiguration(this.#context, action);
   }
 
   /**

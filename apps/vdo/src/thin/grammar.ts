@@ -18,7 +18,7 @@ export interface ThinOption {
 export interface ThinGrammar {
   help: string;
   options: readonly ThinOption[];
-  /** Names of the words that follow. */
+  /** Names of the words that follow; in brackets one that may be left out. */
   words: readonly string[];
 }
 
@@ -45,15 +45,41 @@ const OVERRIDES: readonly ThinOption[] = [
   { flags: ["--data-block-size"], metavar: "SECTORS", help: "This size of data blocks." },
   { flags: ["--nr-data-blocks"], metavar: "N", help: "At least this many data blocks." },
 ];
-const POOL: readonly ThinOption[] = [
-  { flags: ["--metadata-dev"], metavar: "DEV", required: true, help: "Metadata of the pool: file, device or NBD URI." },
-  { flags: ["--data-dev"], metavar: "DEV", required: true, help: "Data of the pool: file, device or NBD URI." },
+const NAME: ThinOption = { flags: ["--name"], metavar: "NAME", help: "Name of the pool in the configuration file." };
+const CONF_FILE: ThinOption = { flags: ["--confFile"], metavar: "FILE", help: "Configuration file." };
+const PLACE: readonly ThinOption[] = [
+  { flags: ["--device"], metavar: "DEV", help: "A pool on one file, device or NBD URI, which carries a label." },
+  { flags: ["--metadata-dev"], metavar: "DEV", help: "Metadata of a pool on two: file, device or NBD URI." },
+  { flags: ["--data-dev"], metavar: "DEV", help: "Data of a pool on two: file, device or NBD URI." },
 ];
+const POOL: readonly ThinOption[] = [NAME, ...PLACE, CONF_FILE];
+const ALL: ThinOption = { flags: ["--all"], help: "All pools of the configuration file." };
+const SWITCH = ["enabled", "disabled"];
+const FEATURES: readonly ThinOption[] = [
+  {
+    flags: ["--size"],
+    metavar: "SIZE",
+    help: "Virtual size of devices that have none of their own; else that of the data.",
+  },
+  { flags: ["--low-water-mark"], metavar: "BLOCKS", help: "Tell when no more data blocks are free." },
+  { flags: ["--discard"], choices: ["passdown", "no_passdown", "ignore"], help: "What discards of thin devices do." },
+  { flags: ["--block-zeroing"], choices: SWITCH, help: "New blocks are zeroed around what is written." },
+  { flags: ["--error-if-no-space"], choices: SWITCH, help: "A full pool fails writes instead of queueing them." },
+  { flags: ["--no-space-timeout"], metavar: "SECONDS", help: "How long a full pool queues; 0 is for ever." },
+  { flags: ["--read-only"], choices: SWITCH, help: "The metadata is not changed." },
+];
+const PHYSICAL: ThinOption = {
+  flags: ["--physical-size"],
+  metavar: "SIZE",
+  help: "Make the file of the pool's data so long, sparsely.",
+};
+const QUIET: ThinOption = { flags: ["-q", "--quiet"], help: "No progress and no summary on standard error." };
+const TOOL: readonly ThinOption[] = [NAME, CONF_FILE];
 
 /** In the order in which help lists them. */
 export const THIN_COMMANDS: { readonly [name: string]: ThinGrammar } = {
   "create-pool": {
-    help: "Makes a pool on a blank metadata device.",
+    help: "Makes a pool on blank storage; with --name it is remembered.",
     options: [
       ...POOL,
       {
@@ -61,37 +87,102 @@ export const THIN_COMMANDS: { readonly [name: string]: ThinGrammar } = {
         metavar: "SIZE",
         help: "Size of data blocks, 64K (the default) to 1G, a multiple of 64K.",
       },
+      { flags: ["--metadata-size"], metavar: "SIZE", help: "With --device: how much of it is for metadata." },
+      PHYSICAL,
+      ...FEATURES,
     ],
     words: [],
   },
+  "import-pool": {
+    help: "Remembers a pool that exists.",
+    options: [...POOL, ...FEATURES],
+    words: [],
+  },
+  "remove-pool": { help: "Stops a pool and forgets it; its storage stays.", options: [NAME, CONF_FILE], words: [] },
+  start: {
+    help: "Serves the thin devices of a pool over NBD, by a daemon in the background.",
+    options: [
+      ...POOL,
+      ALL,
+      ...FEATURES,
+      { flags: ["--socket"], metavar: "PATH", help: "Path of the NBD socket." },
+      { flags: ["--foreground"], help: "Serve in this process, until it is stopped." },
+    ],
+    words: [],
+  },
+  stop: { help: "Stops serving a pool.", options: [...POOL, ALL], words: [] },
+  list: {
+    help: "Lists the configured pools, the devices of one, or those in METADATA.",
+    options: [...POOL, SNAPSHOT],
+    words: ["[METADATA]"],
+  },
+  status: { help: "Prints the status line of a pool.", options: POOL, words: [] },
+  table: { help: "Prints the table line of a pool.", options: POOL, words: [] },
+  modify: {
+    help: "Loads another table: changes features of a pool, running or not.",
+    options: [...POOL, ...FEATURES],
+    words: [],
+  },
+  grow: { help: "Takes the present sizes of a pool's storage.", options: [...POOL, PHYSICAL], words: [] },
+  create: {
+    help: "Makes a thin device.",
+    options: [
+      ...POOL,
+      { flags: ["--size"], metavar: "SIZE", help: "Its virtual size (remembered with --name)." },
+      { flags: ["--origin"], metavar: "DEV", help: "External origin: what is read where nothing is mapped." },
+    ],
+    words: ["ID"],
+  },
+  snapshot: { help: "Makes a snapshot of a thin device.", options: POOL, words: ["ID", "ORIGIN"] },
+  delete: { help: "Deletes a thin device.", options: POOL, words: ["ID"] },
   message: {
-    help: "Sends a message to a pool, at rest or running: create_thin, create_snap, delete, set_transaction_id, reserve_metadata_snap, release_metadata_snap.",
+    help: "Sends a message to a pool, running or not: create_thin, create_snap, delete, set_transaction_id, reserve_metadata_snap, release_metadata_snap.",
     options: POOL,
     words: ["MESSAGE"],
   },
-  create: { help: "Makes a thin device.", options: POOL, words: ["ID"] },
-  snapshot: { help: "Makes a snapshot of a thin device.", options: POOL, words: ["ID", "ORIGIN"] },
-  delete: { help: "Deletes a thin device.", options: POOL, words: ["ID"] },
-  status: { help: "Prints the status line of a pool.", options: POOL, words: [] },
-  start: {
-    help: "Serves the thin devices of a pool over NBD, in this process, until it is stopped.",
+  "reserve-metadata-snap": {
+    help: "Keeps the present metadata readable for the tools while the pool runs.",
+    options: POOL,
+    words: [],
+  },
+  "release-metadata-snap": { help: "Lets go of it.", options: POOL, words: [] },
+  send: {
+    help: "Writes a snapshot, or what changed since another, as a stream; the pool may run.",
     options: [
       ...POOL,
-      {
-        flags: ["--size"],
-        metavar: "SIZE",
-        required: true,
-        help: "Virtual size of the devices: a pool does not store it.",
-      },
-      { flags: ["--socket"], metavar: "PATH", help: "Path of the NBD socket." },
+      { flags: ["--thin", "--snap"], metavar: "ID", required: true, help: "The snapshot; it must not be written." },
+      { flags: ["--base"], metavar: "ID", help: "The snapshot that the receiver has; without, all is sent." },
+      { flags: ["--base-digest"], metavar: "HEX", help: "Its digest, as sending it told: then it is not read." },
+      { flags: ["--size"], metavar: "SIZE", help: "Virtual size of the device." },
+      { ...SNAPSHOT, help: "Read the metadata snapshot that is held; else one is reserved for the time." },
+      { ...OUTPUT, help: "Write to this file, instead of standard output." },
+      QUIET,
     ],
     words: [],
   },
-  stop: { help: "Stops serving a pool.", options: POOL, words: [] },
-  list: { help: "Lists the thin devices of a pool at rest.", options: [SNAPSHOT], words: ["METADATA"] },
+  receive: {
+    help: "Applies a stream to a file, device or NBD export, or to a pool; all of it is checked before.",
+    options: [
+      { flags: ["-i", "--input"], metavar: "FILE", help: "Read from this file, instead of standard input." },
+      { ...OUTPUT, metavar: "TARGET", help: "File, device or NBD URI to write; a file is made." },
+      ...POOL,
+      {
+        flags: ["--thin", "--snap"],
+        metavar: "ID",
+        help: "Thin device of the pool to write; a new one, or with the base's content.",
+      },
+      { flags: ["--base"], metavar: "ID", help: "Thin device that holds the base: ID becomes a snapshot of it." },
+      { flags: ["--overwrite"], help: "A target that is not blank may be lost." },
+      { flags: ["--resume"], help: "Go on where receiving this stream was interrupted." },
+      { flags: ["--spool"], metavar: "FOLDER", help: "Where a stream from a pipe is kept until it is checked." },
+      QUIET,
+    ],
+    words: [],
+  },
   check: {
     help: "Checks metadata.",
     options: [
+      ...TOOL,
       { flags: ["-q", "--quiet"], help: "Print nothing; the exit status tells." },
       SNAPSHOT,
       { flags: ["--super-block-only"], help: "Check the superblock only." },
@@ -102,11 +193,12 @@ export const THIN_COMMANDS: { readonly [name: string]: ThinGrammar } = {
       { flags: ["--override-mapping-root"], metavar: "BLOCK", help: "Begin at this mapping root." },
       { flags: ["--override-details-root"], metavar: "BLOCK", help: "Begin at this details root." },
     ],
-    words: ["METADATA"],
+    words: ["[METADATA]"],
   },
   dump: {
     help: "Prints metadata as XML.",
     options: [
+      ...TOOL,
       { flags: ["-f", "--format"], choices: ["xml", "human_readable"], help: "Default: xml." },
       { flags: ["-r", "--repair"], help: "Leave out what cannot be read." },
       SNAPSHOT,
@@ -115,7 +207,7 @@ export const THIN_COMMANDS: { readonly [name: string]: ThinGrammar } = {
       { flags: ["--skip-mappings"], help: "Without the mappings." },
       OUTPUT,
     ],
-    words: ["METADATA"],
+    words: ["[METADATA]"],
   },
   restore: {
     help: "Makes metadata from XML.",
@@ -126,26 +218,29 @@ export const THIN_COMMANDS: { readonly [name: string]: ThinGrammar } = {
   ls: {
     help: "Prints the thin devices in a table.",
     options: [
+      ...TOOL,
       SNAPSHOT,
       { flags: ["--no-headers"], help: "Without the line of titles." },
       { flags: ["-o", "--format"], metavar: "FIELDS", help: "Columns, separated by commas." },
     ],
-    words: ["METADATA"],
+    words: ["[METADATA]"],
   },
   delta: {
     help: "Prints what differs between two thin devices.",
     options: [
+      ...TOOL,
       { flags: ["--thin1", "--snap1"], metavar: "ID", required: true, help: "The one." },
       { flags: ["--thin2", "--snap2"], metavar: "ID", required: true, help: "The other." },
       { flags: ["--verbose"], help: "With data blocks." },
       SNAPSHOT,
       SNAPSHOT_BLOCK,
     ],
-    words: ["METADATA"],
+    words: ["[METADATA]"],
   },
   rmap: {
     help: "Prints who uses given data blocks.",
     options: [
+      ...TOOL,
       {
         flags: ["--region"],
         metavar: "B..E",
@@ -154,7 +249,7 @@ export const THIN_COMMANDS: { readonly [name: string]: ThinGrammar } = {
         help: "Data blocks from B to before E.",
       },
     ],
-    words: ["METADATA"],
+    words: ["[METADATA]"],
   },
   trim: { help: "Discards the data blocks that nothing uses; the pool is at rest.", options: POOL, words: [] },
   "metadata-size": {
@@ -173,7 +268,7 @@ export const THIN_COMMANDS: { readonly [name: string]: ThinGrammar } = {
 export interface ParsedThin {
   name: string;
   args: Readonly<Record<string, unknown>>;
-  words: string[];
+  words: (string | undefined)[];
 }
 
 /** `-m56` and `--metadata-snap=56` carry a block that the parser's switch cannot take. */
@@ -208,10 +303,17 @@ export function parseThin(words: readonly string[], streams: Streams): ParsedThi
       ...(choices === undefined ? {} : { choices: [...choices] }),
     });
   }
-  for (const [index, word] of grammar.words.entries()) parser.add_argument(`word${index}`, { metavar: word });
+  for (const [index, word] of grammar.words.entries()) {
+    const optional = /^\[(.*)\]$/.exec(word)?.[1];
+    parser.add_argument(`word${index}`, optional === undefined ? { metavar: word } : { metavar: optional, nargs: "?" });
+  }
   try {
     const args = parser.parse_args(withSnapshotBlock(name, rest)) as Record<string, unknown>;
-    return { name, args, words: grammar.words.map((_, index) => args[`word${index}`] as string) };
+    return {
+      name,
+      args,
+      words: grammar.words.map((_, index) => (args[`word${index}`] ?? undefined) as string | undefined),
+    };
   } catch (error) {
     if (error instanceof ParseEnd && error.status !== 0) throw new ParseEnd(FAILURE_STATUS);
     throw error;
@@ -219,6 +321,6 @@ export function parseThin(words: readonly string[], streams: Streams): ParsedThi
 }
 
 function summary(): string {
-  const lines = Object.entries(THIN_COMMANDS).map(([name, { help }]) => `  ${name.padEnd(14)} ${help}`);
+  const lines = Object.entries(THIN_COMMANDS).map(([name, { help }]) => `  ${name.padEnd(22)} ${help}`);
   return `usage: vdo thin COMMAND …\n${lines.join("\n")}\n`;
 }

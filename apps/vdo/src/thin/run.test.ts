@@ -54,7 +54,7 @@ test.each(Object.keys(THIN_COMMANDS))("%s --help tells what it does", async (nam
   const help = await thin(name, "--help");
   expect(help).toMatchObject({ status: 0, err: "" });
   expect(help.out).toContain(`usage: vdo thin ${name}`);
-  expect(await thin(name)).toMatchObject({ status: 1, out: "" });
+  if (name !== "list") expect(await thin(name)).toMatchObject({ status: 1, out: "" });
 });
 
 test("without a command, and with one that is unknown, it says what there is", async () => {

@@ -30,3 +30,9 @@ export function inUnit(bytes: number, unit: string): string {
   const value = bytes / size;
   return Number.isInteger(value) ? String(value) : value.toFixed(2);
 }
+
+/** A size for people: the largest unit in which it is at least 1, two places behind the point where it is not whole. */
+export function sizeText(bytes: number): string {
+  const unit = [...SUFFIXES].reverse().find((one) => bytes >= 1024 ** (SUFFIXES.indexOf(one) + 1));
+  return unit === undefined ? `${bytes} B` : `${inUnit(bytes, unit)} ${unit.toUpperCase()}iB`;
+}

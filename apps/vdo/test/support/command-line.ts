@@ -9,7 +9,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { type DaemonState, spawnLauncher } from "@vdo/manager";
+import { type DaemonState, spawnLauncher, spawnPoolLauncher } from "@vdo/manager";
 import { commandEnvironment, type RunOptions, runVdo } from "../../src/run.ts";
 import { runStandalone } from "../../src/standalone/run.ts";
 
@@ -60,6 +60,12 @@ export class CommandLine {
     return this.#run("vdostats", words);
   }
 
+  /** Runs a shell script in which `$vdo` is the real command. */
+  shell(script: string): Promise<Outcome> {
+    const vdo = [process.execPath, ...nodeWords("vdo", [])].join(" ");
+    return runProgram("bash", ["-c", script], { ...this.#environment, vdo });
+  }
+
   /** Starts `vdo` without waiting for its end, as a service manager does: `socket` is a listening socket to inherit. */
   spawnVdo(words: string[], socket?: number): ChildProcess {
     const activation = socket === undefined ? {} : { LISTEN_FDS: "1" };
@@ -96,12 +102,13 @@ export class CommandLine {
         outcome.err += text;
       },
     };
-    const launcher = spawnLauncher([process.execPath, ...nodeWords("vdo", [])]);
+    const command = [process.execPath, ...nodeWords("vdo", [])];
+    const [launcher, poolLauncher] = [spawnLauncher(command), spawnPoolLauncher(command)];
     const environment = {
       ...commandEnvironment("0.0.0", fileURLToPath(import.meta.url)),
       variables: this.#environment,
     };
-    outcome.status = await run({ streams, environment: { ...environment, launcher } });
+    outcome.status = await run({ streams, environment: { ...environment, launcher, poolLauncher } });
     return outcome;
   }
 }

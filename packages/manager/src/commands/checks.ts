@@ -2,7 +2,6 @@
 import type { Configuration } from "../config/configuration.ts";
 import type { VolumeSettings } from "../config/volume-settings.ts";
 import { commandError } from "../errors.ts";
-import { locateStorage } from "../host/storage-location.ts";
 import { renderSize } from "../size.ts";
 import { type CommandContext, isRunning } from "./context.ts";
 import { inspectVolume } from "./inspect.ts";
@@ -45,19 +44,9 @@ export async function checkNameFree(
 ): Promise<void> {
   if (name === "") throw commandError("VDO_USER", "Missing required argument '--name'");
   if (configuration.volumes.has(name)) throw commandError("VDO_USER", `VDO volume ${name} already exists`, name);
+  if (configuration.pools.has(name)) throw commandError("VDO_USER", `Thin pool ${name} already exists`, name);
   if (await isRunning(context, name)) {
     throw commandError("VDO_WRONG_STATE", `Name conflict with extant VDO volume ${name}`, name);
-  }
-}
-
-/** No configured volume is stored on the same device or file, by whatever path. */
-export async function checkDeviceFree(configuration: Configuration, device: string): Promise<void> {
-  const { identity } = await locateStorage(device, "create");
-  for (const settings of configuration.volumes.values()) {
-    const other = await locateStorage(settings.device, "create").catch(() => undefined);
-    if (other?.identity === identity) {
-      throw commandError("VDO_USER", `Device ${device} already configured for VDO use`, device);
-    }
   }
 }
 

@@ -1,6 +1,7 @@
 /** `vdo create`: format storage and start the volume on it. Everything that can be checked is checked before the first write. */
 import { rm } from "node:fs/promises";
 import type { Configuration } from "../config/configuration.ts";
+import { checkStorageFree } from "../config/storage-owners.ts";
 import { defaultSettings, type VolumeSettings } from "../config/volume-settings.ts";
 import type { FormatFigures, FormatRequest } from "../engine.ts";
 import { commandError, placeError } from "../errors.ts";
@@ -9,7 +10,7 @@ import { openStorage, type Storage } from "../host/storage.ts";
 import { locateStorage, prepareFile, stablePath } from "../host/storage-location.ts";
 import { renderFormatterSize } from "../size.ts";
 import { type AttachChoice, uuidBytes } from "../values.ts";
-import { checkCache, checkDeviceFree, checkMemory, checkNameFree, checkThreads, checkUuidFree } from "./checks.ts";
+import { checkCache, checkMemory, checkNameFree, checkThreads, checkUuidFree } from "./checks.ts";
 import { type CommandContext, requireFinished } from "./context.ts";
 import { memoryLine } from "./memory.ts";
 import { announceReady, launchVolume } from "./start.ts";
@@ -51,7 +52,7 @@ export async function create(context: CommandContext, configuration: Configurati
     if (options.physicalSize !== undefined && (await prepareFile(device, options.physicalSize, "create"))) {
       undo.push(`delete the new file ${device}`, () => rm(device, { force: true }));
     }
-    await checkDeviceFree(configuration, device);
+    await checkStorageFree(configuration, device);
     settings.device = await stablePath(device, await locateStorage(device, "create"), environment.programs);
     await formatStorage(context, configuration, settings, { force, undo });
     await launchVolume(context, settings, undo);

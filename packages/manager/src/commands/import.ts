@@ -1,9 +1,10 @@
 /** `vdo import`: take a volume that is formatted already, by the kernel's tools or by us, into the configuration. */
 import type { Configuration } from "../config/configuration.ts";
+import { checkStorageFree } from "../config/storage-owners.ts";
 import { openStorage } from "../host/storage.ts";
 import { locateStorage, stablePath } from "../host/storage-location.ts";
 import { uuidBytes } from "../values.ts";
-import { checkCache, checkDeviceFree, checkMemory, checkNameFree, checkThreads, checkUuidFree } from "./checks.ts";
+import { checkCache, checkMemory, checkNameFree, checkThreads, checkUuidFree } from "./checks.ts";
 import { type CommandContext, requireFinished } from "./context.ts";
 import { type CreateOptions, newSettings } from "./create.ts";
 import { type InspectedVolume, inspectStorage } from "./inspect.ts";
@@ -21,7 +22,7 @@ export async function importVolume(context: CommandContext, configuration: Confi
   const stored = await inspectStorage(context, device);
   const settings = { ...newSettings(context, { ...options, force: false }), ...settingsOf(stored) };
   await checkNameFree(context, configuration, name);
-  await checkDeviceFree(configuration, device);
+  await checkStorageFree(configuration, device);
   checkThreads(settings);
   checkCache(settings);
   await checkMemory(context, settings);

@@ -9,6 +9,7 @@ import { dirname } from "node:path";
 import { errorMessage } from "@vdo/base";
 import { Document, isMap, isScalar, parseDocument, YAMLMap } from "yaml";
 import { accessError, commandError, errnoOf } from "../errors.ts";
+import { type PoolSettings, poolFromPlain, poolToPlain } from "../thin/pool-settings.ts";
 import { volumeName } from "../values.ts";
 import { settingsFromPlain, settingsToPlain, type VolumeSettings } from "./volume-settings.ts";
 
@@ -25,6 +26,8 @@ export class Configuration {
   readonly path: string;
   /** Volumes by name. Change entries in place or by `set` and `delete`, then `save`. */
   readonly volumes: Map<string, VolumeSettings>;
+  /** Thin pools by name, likewise. */
+  readonly pools: Map<string, PoolSettings>;
   readonly version: number;
   readonly #others: Readonly<Record<string, unknown>>;
   readonly #existed: boolean;
@@ -33,6 +36,7 @@ export class Configuration {
   private constructor(path: string, content: Content, existed: boolean) {
     this.path = path;
     this.volumes = content.volumes;
+    this.pools = content.pools;
     this.version = content.version;
     this.#others = content.others;
     this.#existed = existed;
@@ -55,7 +59,7 @@ export class Configuration {
       if (errnoOf(error) === undefined) throw error;
       if (errnoOf(error) !== "ENOENT") throw accessError(error, path, command);
       if (mustExist) throw commandError("VDO_USER", `Configuration file ${path} does not exist.`, path);
-      return new Configuration(path, { volumes: new Map(), version: CONFIGURATION_VERSION, others: {} }, false);
+      return new Configuration(path, noContent(), false);
     }
     return new Configuration(path, parse(text, path), true);
   }
@@ -64,6 +68,13 @@ export class Configuration {
   get(name: string): VolumeSettings {
     const settings = this.volumes.get(name);
     if (settings === undefined) throw commandError("VDO_USER", `VDO volume ${name} not found`, name);
+    return settings;
+  }
+
+  /** The entry of the pool `name`; throws `VDO_USER` when there is none. */
+  getPool(name: string): PoolSettings {
+    const settings = this.pools.get(name);
+    if (settings === undefined) throw commandError("VDO_USER", `Thin pool ${name} not found`, name);
     return settings;
   }
 
@@ -81,19 +92,21 @@ export class Configuration {
       vdos.set(name, entry);
     }
     const config = mapOf({ ...this.#others, vdos, version: this.version });
+    if (this.pools.size > 0) config.set("pools", poolsNode(this.pools));
     config.tag = "!Configuration";
     const document = new Document(undefined, { version: "1.1" });
     document.contents = mapOf({ config, ...extra }) as unknown as typeof document.contents;
     return document.toString({ singleQuote: true, lineWidth: 0, nullStr: "null" });
   }
 
-  /** Replaces the file atomically; deletes it when no volume is left; does nothing when nothing changed. */
+  /** Replaces the file atomically; deletes it when no volume and no pool is left; does nothing when nothing changed. */
   async save(): Promise<void> {
     const text = this.render();
-    if (text === this.#written && (this.#existed || this.volumes.size === 0)) return;
+    const isEmpty = this.volumes.size + this.pools.size === 0;
+    if (text === this.#written && (this.#existed || isEmpty)) return;
     const folder = dirname(this.path);
     try {
-      if (this.volumes.size === 0) await rm(this.path, { force: true });
+      if (isEmpty) await rm(this.path, { force: true });
       else {
         await mkdir(folder, { recursive: true, mode: 0o700 });
         await writeDurably(`${this.path}.new`, HEADER + text);
@@ -109,8 +122,19 @@ export class Configuration {
 
 interface Content {
   volumes: Map<string, VolumeSettings>;
+  pools: Map<string, PoolSettings>;
   version: number;
   others: Record<string, unknown>;
+}
+
+function noContent(): Content {
+  return { volumes: new Map(), pools: new Map(), version: CONFIGURATION_VERSION, others: {} };
+}
+
+function poolsNode(pools: ReadonlyMap<string, PoolSettings>): YAMLMap {
+  const node = new YAMLMap();
+  for (const name of [...pools.keys()].sort()) node.set(name, mapOf(poolToPlain(pools.get(name) as PoolSettings)));
+  return node;
 }
 
 function mapOf(values: Readonly<Record<string, unknown>>): YAMLMap {
@@ -128,12 +152,12 @@ function invalid(path: string, detail = ""): never {
 }
 
 function parse(text: string, path: string): Content {
-  if (text.trim() === "") return { volumes: new Map(), version: CONFIGURATION_VERSION, others: {} };
+  if (text.trim() === "") return noContent();
   // Tags of other programs (`!!python/unicode`) resolve to their plain values, with warnings that nobody needs.
   const document = parseDocument(text, { version: "1.1", logLevel: "error", uniqueKeys: true });
   const [error] = document.errors;
   if (error !== undefined) invalid(path, error.message.split("\n")[0]?.replace(/:$/, ""));
-  if (document.contents === null) return { volumes: new Map(), version: CONFIGURATION_VERSION, others: {} };
+  if (document.contents === null) return noContent();
   if (!isMap(document.contents)) invalid(path);
   const config = document.contents.get("config", true) as unknown;
   if (config === undefined) invalid(path, "missing 'config' section");
@@ -141,21 +165,28 @@ function parse(text: string, path: string): Content {
   for (const key of ["version", "vdos"]) {
     if (!config.has(key)) throw commandError("VDO_COMMAND_FAILED", `'${key}' is missing from ${path}`, path);
   }
-  const { vdos, version, ...others } = plainOf(document, config, path);
+  const { vdos, pools: poolEntries, version, ...others } = plainOf(document, config, path);
   if (typeof version !== "number") invalid(path, "version is not a number");
   const volumes = new Map<string, VolumeSettings>();
   for (const [name, entry] of Object.entries((vdos ?? {}) as Record<string, unknown>)) {
     volumes.set(name, parseVolume(name, entry, path));
   }
-  return { volumes, version, others };
+  const pools = new Map<string, PoolSettings>();
+  for (const [name, entry] of Object.entries((poolEntries ?? {}) as Record<string, unknown>)) {
+    pools.set(name, poolFromPlain(fieldsOf(name, entry, path), name));
+  }
+  return { volumes, pools, version, others };
 }
 
 function plainOf(document: Document.Parsed, node: YAMLMap, path: string): Record<string, unknown> {
   for (const { key } of node.items) if (!isScalar(key)) invalid(path, "a key is not a plain word");
   try {
     const plain = node.toJS(document) as Record<string, unknown>;
-    const { vdos } = plain;
-    if (vdos !== null && (typeof vdos !== "object" || Array.isArray(vdos))) invalid(path, "'vdos' is not a mapping");
+    for (const key of ["vdos", "pools"]) {
+      const value = plain[key] ?? null;
+      if (value !== null && (typeof value !== "object" || Array.isArray(value)))
+        invalid(path, `'${key}' is not a mapping`);
+    }
     return plain;
   } catch (error) {
     if (error instanceof ReferenceError) return invalid(path, errorMessage(error));
@@ -164,6 +195,11 @@ function plainOf(document: Document.Parsed, node: YAMLMap, path: string): Record
 }
 
 function parseVolume(name: string, entry: unknown, path: string): VolumeSettings {
+  return settingsFromPlain(fieldsOf(name, entry, path), name);
+}
+
+/** The keys of the entry of a volume or pool, whose name is one and is that of the entry. */
+function fieldsOf(name: string, entry: unknown, path: string): Record<string, unknown> {
   if (typeof entry !== "object" || entry === null || Array.isArray(entry)) invalid(path, `volume ${name}`);
   const fields = entry as Record<string, unknown>;
   if (!Object.hasOwn(fields, "name")) {
@@ -175,7 +211,7 @@ function parseVolume(name: string, entry: unknown, path: string): VolumeSettings
     invalid(path, errorMessage(error));
   }
   if (String(fields["name"]) !== name) invalid(path, `volume ${name} has the name ${String(fields["name"])}`);
-  return settingsFromPlain(fields, name);
+  return fields;
 }
 
 async function writeDurably(path: string, text: string): Promise<void> {

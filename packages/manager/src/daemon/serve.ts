@@ -1,17 +1,14 @@
 /** The body of a daemon process: starts the volume, tells the parent, obeys signals, ends when the volume is stopped. */
-import { closeSync, writeSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
 import { errorMessage } from "@vdo/base";
 import { Configuration } from "../config/configuration.ts";
 import type { RecoveryProgress } from "../engine.ts";
-import { exitStatus } from "../errors.ts";
 import { timestamp } from "../host/command-log.ts";
 import type { Environment } from "../host/environment.ts";
 import { Paths } from "../host/paths.ts";
 import type { AttachChoice } from "../values.ts";
 import { Daemon, type LogText } from "./daemon.ts";
+import { endOnUncaught, keepAlive, report, reportFailure, SignalStop, spareFromMemoryShortage } from "./process.ts";
 import { recoveryText } from "./recovery-text.ts";
-import type { LaunchReport } from "./spawn-launcher.ts";
 
 export interface ServeOptions {
   name: string;
@@ -36,10 +33,7 @@ export async function serve(options: ServeOptions): Promise<number> {
       `${timestamp(environment.clock.wallMicroseconds())} ${name}: ${level.toUpperCase()} - ${text}\n`,
     );
   };
-  process.on("uncaughtException", (error) => {
-    log("error", `${error.stack ?? errorMessage(error)}`);
-    process.exit(1);
-  });
+  endOnUncaught(log);
   const signals = new SignalStop(log);
   let daemon: Daemon;
   try {
@@ -59,53 +53,15 @@ export async function serve(options: ServeOptions): Promise<number> {
     });
   } catch (error) {
     log("error", errorMessage(error));
-    const status = exitStatus(error);
-    const code = String((error as { code?: unknown }).code ?? "EIO");
-    report(environment, { error: { code, message: errorMessage(error), status } });
-    return status;
+    return reportFailure(environment, error);
   }
   const { pid, instance, attach } = daemon.state;
   options.onReady(daemon);
   report(environment, { ready: { pid, instance, attach, mode: daemon.volume.status().mode } });
-  signals.apply(daemon);
+  signals.apply(() => daemon.stop({ force: daemon.state.attach.kind === "none" }));
   await keepAlive(daemon.ended);
   log("info", `VDO ${name} stopped`);
   return 0;
-}
-
-/**
- * SIGTERM and SIGINT stop as `vdo stop` does, cutting clients off. One that comes while the volume is still starting takes
- * effect when it has started, so that it is closed cleanly; a second one during the save is ignored.
- */
-class SignalStop {
-  readonly #log: LogText;
-  #daemon: Daemon | undefined;
-  #wanted = false;
-
-  constructor(log: LogText) {
-    this.#log = log;
-    for (const signal of ["SIGTERM", "SIGINT"] as const) {
-      process.on(signal, () => {
-        log("info", `received ${signal}`);
-        this.#wanted = true;
-        this.#stop();
-      });
-    }
-    process.on("SIGHUP", () => log("info", "received SIGHUP"));
-  }
-
-  /** The volume has started: signals act on it from now on. */
-  apply(daemon: Daemon): void {
-    this.#daemon = daemon;
-    if (this.#wanted) this.#stop();
-  }
-
-  #stop(): void {
-    const daemon = this.#daemon;
-    if (daemon === undefined) return;
-    const force = daemon.state.attach.kind === "none";
-    daemon.stop({ force }).catch((error: unknown) => this.#log("error", errorMessage(error)));
-  }
 }
 
 /** Least time between two reports of one phase. */
@@ -135,37 +91,8 @@ class RecoveryReports {
   };
 }
 
-/** An ordinary promise keeps no process alive. */
-async function keepAlive(ended: Promise<void>): Promise<void> {
-  const timer = setInterval(() => undefined, 1 << 30);
-  await ended;
-  clearInterval(timer);
-}
-
-let isReported = false;
-
-function report({ variables }: Environment, content: LaunchReport): void {
-  const descriptor = Number(variables["VDO_REPORT_DESCRIPTOR"] ?? Number.NaN);
-  if (!Number.isInteger(descriptor)) return;
-  try {
-    // After the report of the end the parent has gone, and the descriptor may be another file.
-    if (isReported) return;
-    writeSync(descriptor, `${JSON.stringify(content)}\n`);
-    if ("recovery" in content) return;
-    isReported = true;
-    closeSync(descriptor);
-  } catch {
-    // The parent has gone; the volume is served all the same.
-  }
-}
-
 /** The listening NBD socket that a service manager passes. */
 function inheritedSocket({ variables }: Environment): number | undefined {
   const count = Number(variables["LISTEN_FDS"] ?? 0);
   return count >= 1 && Number(variables["LISTEN_PID"] ?? process.pid) === process.pid ? LISTEN_FDS_START : undefined;
-}
-
-/** A daemon may serve the file system through which the kernel frees memory, so it is the last to be killed for it. */
-async function spareFromMemoryShortage({ uid }: Environment): Promise<void> {
-  if (uid === 0) await writeFile("/proc/self/oom_score_adj", "-1000").catch(() => undefined);
 }

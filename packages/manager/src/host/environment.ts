@@ -8,6 +8,7 @@ import { type Clock, systemClock } from "@vdo/base";
 import type { Exporter } from "../daemon/exporter.ts";
 import type { Launcher } from "../daemon/launcher.ts";
 import type { Engine } from "../engine.ts";
+import type { PoolLauncher } from "../thin/pool-launcher.ts";
 import { type Programs, systemPrograms } from "./programs.ts";
 
 export interface Environment {
@@ -26,6 +27,8 @@ export interface Environment {
   readonly exporter: Exporter;
   /** Starts daemons. */
   readonly launcher: Launcher;
+  /** Starts the daemons of thin pools. */
+  readonly poolLauncher: PoolLauncher;
   /** Put before paths in `/sys`, `/proc` and `/dev`; empty on a real machine. */
   readonly systemRoot: string;
   /** Bytes of memory that can be taken without swapping, or `undefined` where the system does not say. */
@@ -35,7 +38,7 @@ export interface Environment {
 /**
  * The environment of a program that only asks daemons, as `vdostats` does: it opens no volume and starts no daemon.
  */
-export type ClientEnvironment = Omit<Environment, "engine" | "exporter" | "launcher">;
+export type ClientEnvironment = Omit<Environment, "engine" | "exporter" | "launcher" | "poolLauncher">;
 
 /** A {@link ClientEnvironment} of the running process. */
 export function clientEnvironment(version: string): ClientEnvironment {
@@ -55,7 +58,9 @@ export function clientEnvironment(version: string): ClientEnvironment {
 }
 
 /** The environment of the running process. */
-export function systemEnvironment(own: Pick<Environment, "version" | "engine" | "exporter" | "launcher">): Environment {
+export function systemEnvironment(
+  own: Pick<Environment, "version" | "engine" | "exporter" | "launcher" | "poolLauncher">,
+): Environment {
   return { ...clientEnvironment(own.version), ...own };
 }
 

@@ -16,6 +16,7 @@ import type { Environment } from "../host/environment.ts";
 import { Paths } from "../host/paths.ts";
 import type { ProgramResult, Programs } from "../host/programs.ts";
 import { Manager } from "../manager.ts";
+import { ThinServer } from "../thin/thin-server.ts";
 import { toyEngine } from "./toy-engine.ts";
 
 /** Answers of a stand-in program. */
@@ -34,6 +35,8 @@ export class TestMachine {
   readonly programs = new Map<string, FakeProgram>();
   /** Daemons that were started, by name. */
   readonly daemons = new Map<string, Daemon>();
+  /** Daemons of thin pools that were started. */
+  readonly pools = new Set<ThinServer>();
   /** Connections that each export has besides the real ones. */
   connections = 0;
   memory: number | undefined = 64 * 1024 ** 3;
@@ -59,6 +62,12 @@ export class TestMachine {
       engine: toyEngine,
       exporter: (options) => this.#countedExport(options),
       launcher: this.#inProcessLauncher(),
+      poolLauncher: async ({ settings, socket, environment }) => {
+        const server = await ThinServer.start({ settings, environment, ...(socket === undefined ? {} : { socket }) });
+        this.pools.add(server);
+        void server.ended.then(() => this.pools.delete(server));
+        return { pid: process.pid, uri: server.uri };
+      },
       systemRoot: folder,
       memoryAvailable: async () => this.memory,
     };
@@ -105,6 +114,7 @@ export class TestMachine {
   /** Ends every daemon and deletes the folder. */
   async remove(): Promise<void> {
     for (const daemon of this.daemons.values()) await daemon.stop({ force: true }).catch(() => undefined);
+    for (const pool of this.pools) await pool.stop().catch(() => undefined);
     await rm(this.folder, { recursive: true, force: true });
   }
 
