@@ -59,6 +59,7 @@ export { type DeviceUsage, deviceUsage, LS_FIELDS, type LsOptions, ls } from "./
 export type { MappingRun } from "./tools/mapping-runs.ts";
 export { type MetadataSizeOptions, metadataBlocks, metadataBytes } from "./tools/metadata-size.ts";
 export { type DeviceRecord, PoolReader, type ReadOptions } from "./tools/pool-reader.ts";
-export { type RepairReport, type RestoreOptions, repair, restore } from "./tools/restore.ts";
+export { type RepairOptions, type RepairReport, repair } from "./tools/repair.ts";
+export { type RestoreOptions, restore } from "./tools/restore.ts";
 export { formatReverseMap, parseRegion, type Region, type ReverseRun, reverseMap } from "./tools/rmap.ts";
 export { trim } from "./tools/trim.ts";

@@ -100,13 +100,14 @@ describe("a repair", () => {
     expect(await textOf(dump(output))).toContain('dev_id="11" mapped_blocks="1100"');
   });
 
-  test("refuses what has no readable superblock or devices", async () => {
+  test("of the present roots refuses what has no readable superblock or devices", async () => {
     const output = new MemoryDevice({ blockCount: 2048 });
     const blank = MemoryDevice.from(lifeMetadata().fill(0, 0, 4096));
-    await expect(repair(blank, output)).rejects.toThrow(/superblock/);
+    await expect(repair(blank, output, { roots: "present" })).rejects.toThrow(/superblock/);
     const on = await Surgery.begin();
     on.flip(on.at.mappings);
-    await expect(repair(MemoryDevice.from(on.image), output)).rejects.toThrow(/no device can be read/);
+    const present = repair(MemoryDevice.from(on.image), output, { roots: "present" });
+    await expect(present).rejects.toThrow(/no device can be read/);
   });
 });
 

@@ -214,7 +214,20 @@ export const THIN_COMMANDS: { readonly [name: string]: ThinGrammar } = {
     options: [INPUT, TARGET, { flags: ["-q", "--quiet"], help: "Print nothing." }, ...OVERRIDES],
     words: [],
   },
-  repair: { help: "Makes new metadata of what can be read.", options: [INPUT, TARGET, ...OVERRIDES], words: [] },
+  repair: {
+    help: "Makes new metadata of what can be read, or of an earlier state that is whole.",
+    options: [
+      INPUT,
+      TARGET,
+      ...OVERRIDES,
+      {
+        flags: ["--roots"],
+        choices: ["auto", "present", "earlier"],
+        help: "What the present roots reach; an earlier state; or (auto) that only where no device is left.",
+      },
+    ],
+    words: [],
+  },
   ls: {
     help: "Prints the thin devices in a table.",
     options: [

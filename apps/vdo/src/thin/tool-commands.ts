@@ -141,7 +141,16 @@ async function repairMetadata(call: Call): Promise<undefined> {
   const [input, output] = [text(call, "input") as string, text(call, "output") as string];
   await withDevice(input, true, (source) =>
     withDevice(output, false, async (target) => {
-      const { devices, lost } = await repair(source, target, overridesOf(call));
+      const roots = text(call, "roots") as "auto" | "present" | "earlier" | undefined;
+      const { devices, lost, earlier } = await repair(source, target, {
+        ...overridesOf(call),
+        ...(roots === undefined ? {} : { roots }),
+      });
+      if (earlier !== undefined) {
+        call.streams.err(
+          `went back to an earlier state: mappings at block ${earlier.mappingRoot}, details at ${earlier.detailsRoot ?? "none"}\n`,
+        );
+      }
       for (const { tree, begin, end, text: why } of lost) {
         call.streams.err(`lost: ${tree}, ${begin} to ${end === Number.POSITIVE_INFINITY ? "the end" : end}: ${why}\n`);
       }

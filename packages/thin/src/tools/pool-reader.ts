@@ -3,7 +3,7 @@ import { VdoError } from "@vdo/base";
 import type { BlockDevice } from "@vdo/block-device";
 import { type DeviceDetails, deviceDetails } from "../format/device-details.ts";
 import { mappingBlock, mappingTime } from "../format/mapping.ts";
-import { decodeSuperblock, type ThinSuperblock } from "../format/superblock.ts";
+import { decodeSuperblock, type ThinSuperblock, thinSuperblock } from "../format/superblock.ts";
 import { MetadataReader } from "./metadata-reader.ts";
 import { childOf, damage, keyOf, valueAt } from "./node.ts";
 import { type LostRange, walkTree } from "./tree-walk.ts";
@@ -56,6 +56,12 @@ export class PoolReader {
     }
     if (held >= blocks.blockCount) throw damage("superblock", `metadata snapshot at block ${held} is out of bounds`);
     return new PoolReader(blocks, superblock, decodeSuperblock(await blocks.read(held), held));
+  }
+
+  /** A reader of trees whose roots are known, on a device whose superblock is not. */
+  static over(blocks: MetadataReader): PoolReader {
+    const none = thinSuperblock.decode(new Uint8Array(thinSuperblock.size));
+    return new PoolReader(blocks, none, none);
   }
 
   /** Roots of the devices' mappings, ascending by id. `lost` hears of damage; without it damage throws. */
