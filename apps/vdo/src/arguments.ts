@@ -24,6 +24,7 @@ export function settingsOf(args: Arguments): GivenSettings {
     logicalSize: args["vdoLogicalSize"],
     onFull: args["onFull"],
     maxDiscardSize: args["maxDiscardSize"],
+    skipHeader: args["skipHeader"],
     slabSize: args["vdoSlabSize"],
     uuid: args["uuid"],
     writePolicy: args["writePolicy"],
@@ -44,6 +45,7 @@ export function createOptions(args: Arguments): CreateOptions {
     device: String(args["device"]),
     settings: settingsOf(args),
     force: args["force"] === true,
+    logLevel: (args["vdoLogLevel"] ?? undefined) as CreateOptions["logLevel"],
     physicalSize: (args["vdoPhysicalSize"] ?? undefined) as number | undefined,
   };
 }

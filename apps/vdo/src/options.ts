@@ -11,6 +11,7 @@ import {
   logicalSize,
   maxDiscardSize,
   physicalSize,
+  skipHeader,
   slabSize,
   startTimeout,
   storageName,
@@ -229,7 +230,7 @@ const VOLUME: readonly OptionSpec[] = [
   {
     flags: ["--vdoLogLevel"],
     choices: LOG_LEVELS,
-    help: "The level of the messages that are logged. The default is info.",
+    help: "The level of the messages that the daemon logs until it is stopped: this one and worse ones. The default is info.",
   },
   threads("--vdoPhysicalThreads", integer(0, 16), "0 to 16", 1, "Zones of physical addresses."),
   {
@@ -295,7 +296,13 @@ export const CREATE: readonly OptionSpec[] = [
   ...byFlag([...VOLUME, ...SIZES, ...INDEX, FORCE_CREATE, PHYSICAL_SIZE]),
   ...READ_CACHE,
 ];
-export const IMPORT: readonly OptionSpec[] = [DEVICE, ...byFlag(VOLUME)];
+const SKIP_HEADER: OptionSpec = {
+  flags: ["--skipHeader"],
+  metavar: "<megabytes>",
+  check: skipHeader,
+  help: "Leaves out so much at the beginning and at the end of the logical space. A volume that LVM made has its header there: 512K, unless allocation/vdo_pool_header_size says otherwise.",
+};
+export const IMPORT: readonly OptionSpec[] = [DEVICE, ...byFlag([...VOLUME, SKIP_HEADER])];
 
 export const EXPORT: readonly OptionSpec[] = [
   { flags: ["--force"], help: "Replaces an output file that exists." },
@@ -307,6 +314,7 @@ export const EXPORT: readonly OptionSpec[] = [
     required: true,
     help: "The image that is made.",
   },
+  SKIP_HEADER,
 ];
 
 export const ESTIMATE: readonly OptionSpec[] = [
@@ -348,6 +356,10 @@ export const START: readonly OptionSpec[] = [
   {
     flags: ["--foreground"],
     help: "Serves the volume in this process until it is stopped, logging to standard error.",
+  },
+  {
+    flags: ["--forceRebuild"],
+    help: "Has a volume in read-only mode rebuilt: 'vdo forceRebuild --dryRun' tells what that loses.",
   },
   { flags: ["--readOnly"], help: "Serves the volume read-only and writes nothing at all to its storage." },
   {

@@ -17,6 +17,7 @@ export const EXPORT: Subcommand = {
         output: String(args["output"]),
         format: (args["format"] ?? "raw") as ImageFormat,
         force: args["force"] === true,
+        skipHeader: (args["skipHeader"] ?? 0) as number,
         lines: lines(streams),
         onProgress: (done, total) => progress.show("exported", done, total),
       });

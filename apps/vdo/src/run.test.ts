@@ -296,6 +296,16 @@ describe("what the commands do", () => {
     expect(failed.err).toMatch(/^vdo: ERROR - Unable to configure logging to '/);
   });
 
+  test("warnings and errors go to the system's log, where there is one", async () => {
+    machine.programs.set("logger", () => ({}));
+    await vdo("start", "--name=nope");
+    expect(machine.ran).toEqual([]);
+    await mkdir(join(machine.folder, "dev"), { recursive: true });
+    await writeFile(join(machine.folder, "dev/log"), "");
+    await vdo("start", "--name=nope");
+    expect(machine.ran).toEqual(["logger --tag vdo --priority user.err -- ERROR - VDO volume nope not found"]);
+  });
+
   test("--debug shows every record with its logger", async () => {
     const { err } = await vdo("start", "-nnope", "-d");
     expect(err).toMatch(/^vdo: vdo: INFO - running vdo start/);

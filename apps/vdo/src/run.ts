@@ -7,6 +7,7 @@ import {
   type Environment,
   exitStatus,
   kvdoEngine,
+  type LogLevel,
   Manager,
   nbdExporter,
   Paths,
@@ -17,6 +18,7 @@ import {
   spawnLauncher,
   spawnPoolLauncher,
   systemEnvironment,
+  systemLog,
 } from "@vdo/manager";
 import type { Arguments } from "./arguments.ts";
 import { parseCommandLine } from "./grammar.ts";
@@ -54,6 +56,7 @@ export async function runVdo({ words, streams, environment }: RunOptions): Promi
       logFile: (args["logfile"] ?? undefined) as string | undefined,
       verbose: args["verbose"] === true,
       debug: args["debug"] === true,
+      syslog: systemLog(environment),
       wallMicroseconds: environment.clock.wallMicroseconds,
     });
     log.info(`running vdo ${words.join(" ")}`);
@@ -67,6 +70,8 @@ export async function runVdo({ words, streams, environment }: RunOptions): Promi
     if (error instanceof ParseEnd) return error.status;
     log.error(error);
     return exitStatus(error);
+  } finally {
+    await log.finish();
   }
 }
 
@@ -92,7 +97,9 @@ interface Foreground {
 }
 
 async function serveHere({ name, args, manager, log, environment }: Foreground): Promise<number> {
-  const { configurationFile } = await manager.prepareForeground(name);
+  const { configurationFile } = await manager.prepareForeground(name, {
+    forceRebuild: args["forceRebuild"] === true,
+  });
   const readOnly = args["readOnly"] === true;
   return serve({
     name,
@@ -129,6 +136,7 @@ function runDaemon(words: readonly string[], environment: Environment): Promise<
     readOnly: words.includes("--readOnly"),
     attach: option("attach") as AttachChoice | undefined,
     socketGroup: option("socketGroup"),
+    logLevel: option("logLevel") as LogLevel | undefined,
     environment,
     onReady: () => undefined,
   });

@@ -54,6 +54,7 @@ async function runStart(session: Session, args: Arguments): Promise<number | und
   if (args["foreground"] === true) return session.serveHere(String(args["name"]), args);
   await session.manager.start(selection(args), {
     readOnly: args["readOnly"] === true,
+    forceRebuild: args["forceRebuild"] === true,
     attach: (args["attach"] ?? undefined) as CreateOptions["settings"]["attach"],
     socketGroup: (args["socketGroup"] ?? undefined) as string | undefined,
     timeoutSeconds: (args["startTimeout"] ?? 0) as number,

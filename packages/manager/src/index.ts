@@ -42,6 +42,7 @@ export { type GetoptOption, type GetoptResult, type GivenOption, getopt } from "
 export { Paths, type VolumePaths } from "./host/paths.ts";
 export { type ProgramResult, type Programs, systemPrograms } from "./host/programs.ts";
 export { isNbdUri } from "./host/storage-location.ts";
+export { systemLog } from "./host/syslog.ts";
 export { kvdoEngine } from "./kvdo-engine.ts";
 export { Manager, type ManagerOptions } from "./manager.ts";
 export { type MetricsAddress, MetricsServer } from "./metrics/metrics-server.ts";
@@ -94,9 +95,11 @@ export {
   indexMemory,
   integer,
   LOG_LEVELS,
+  type LogLevel,
   logicalSize,
   maxDiscardSize,
   physicalSize,
+  skipHeader,
   slabSize,
   startTimeout,
   storageName,

@@ -12,7 +12,7 @@ import { type ImportOptions, importVolume } from "./commands/import.ts";
 import { finishInterrupted } from "./commands/interrupted.ts";
 import { changeWritePolicy, checkModification, modify, setActivated } from "./commands/modify.ts";
 import { audit, markForRebuild, markReadOnly, type StorageChoice, type ToolOutput } from "./commands/offline.ts";
-import { requireActivated, type StartOptions, start } from "./commands/start.ts";
+import { rebuildAtStart, requireActivated, type StartOptions, start } from "./commands/start.ts";
 import { type StatusOptions, statusText } from "./commands/status.ts";
 import { remove, type StopOptions, stop } from "./commands/stop.ts";
 import { setCompression, setDeduplication } from "./commands/switches.ts";
@@ -193,11 +193,12 @@ export class Manager {
   }
 
   /** What a foreground start needs, checked as a start in the background would. */
-  async prepareForeground(name: string): Promise<{ configurationFile: string }> {
+  async prepareForeground(name: string, { forceRebuild = false } = {}): Promise<{ configurationFile: string }> {
     const configuration = await this.#read();
     selectedNames(configuration, { name });
     requireActivated(configuration.get(name));
     this.#context.log.announce(`Starting VDO ${name}`);
+    if (forceRebuild) await rebuildAtStart(this.#context, configuration.get(name));
     return { configurationFile: this.#context.configurationFile };
   }
 

@@ -66,6 +66,13 @@ export const physicalSize: ValueCheck<number> = (text) => {
   return refuse(text, "must be at least 4K and less than or equal to 256T");
 };
 
+/** `--skipHeader`: bytes, whole blocks. */
+export const skipHeader: ValueCheck<number> = (text) => {
+  const bytes = sized(text, "LVM");
+  if (bytes % BLOCK === 0n && bytes <= 256n * M) return Number(bytes);
+  return refuse(text, "must be a multiple of 4K and less than or equal to 256M");
+};
+
 /** `--vdoSlabSize`: bytes, a power of two of 128M to 32G. */
 export const slabSize: ValueCheck<number> = (text) => {
   const bytes = sized(text, "LVM");
@@ -150,4 +157,5 @@ export const ATTACH_CHOICES = ["auto", "nbd", "fuse", "none"] as const;
 
 export type Enabled = (typeof ENABLED_CHOICES)[number];
 export type WritePolicy = (typeof WRITE_POLICIES)[number];
+export type LogLevel = (typeof LOG_LEVELS)[number];
 export type AttachChoice = (typeof ATTACH_CHOICES)[number];

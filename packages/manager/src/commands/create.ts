@@ -9,7 +9,7 @@ import { describeSignature, findSignatures } from "../host/signatures.ts";
 import { openStorage, type Storage } from "../host/storage.ts";
 import { locateStorage, prepareFile, stablePath } from "../host/storage-location.ts";
 import { renderFormatterSize } from "../size.ts";
-import { type AttachChoice, uuidBytes } from "../values.ts";
+import { type AttachChoice, type LogLevel, uuidBytes } from "../values.ts";
 import { checkCache, checkMemory, checkNameFree, checkThreads, checkUuidFree } from "./checks.ts";
 import { type CommandContext, requireFinished } from "./context.ts";
 import { memoryLine } from "./memory.ts";
@@ -25,6 +25,8 @@ export interface CreateOptions {
   device: string;
   settings: GivenSettings;
   force: boolean;
+  /** What the daemon of the new volume logs. */
+  logLevel?: LogLevel | undefined;
   /** Bytes of the sparse file to make or extend. */
   physicalSize?: number | undefined;
 }
@@ -55,7 +57,7 @@ export async function create(context: CommandContext, configuration: Configurati
     await checkStorageFree(configuration, device);
     settings.device = await stablePath(device, await locateStorage(device, "create"), environment.programs);
     await formatStorage(context, configuration, settings, { force, undo });
-    await launchVolume(context, settings, undo);
+    await launchVolume(context, settings, { undo, logLevel: options.logLevel });
     settings._operationState = "finished";
     await configuration.save();
   } catch (error) {

@@ -39,20 +39,25 @@ export async function estimate(context: CommandContext, options: EstimateOptions
   const geometry = { memory: options.indexMemory, sparse: options.indexSparse };
   const need = indexMemory(geometry);
   log.step(`the index takes ${renderFormatterSize(need.total)} of memory`);
-  const folder = await mkdtemp(join(environment.temporaryFolder, "vdo-estimate-"));
+  const device = await scratchDevice(environment.temporaryFolder, need.storage);
+  try {
+    const { compression, deduplication } = options;
+    const estimator = await SavingsEstimator.open({ ...geometry, device, compression, deduplication });
+    return await readAll(context, { estimator, options, total });
+  } finally {
+    await device.close();
+  }
+}
+
+/** Sparse storage of the index, without a name: it is gone however the program ends. */
+async function scratchDevice(parent: string, bytes: number): Promise<FileDevice> {
+  const folder = await mkdtemp(join(parent, "vdo-estimate-"));
   try {
     const path = join(folder, "index");
     const handle = await open(path, "wx", 0o600);
-    await handle.truncate(need.storage);
+    await handle.truncate(bytes);
     await handle.close();
-    const device = await FileDevice.open({ path });
-    try {
-      const { compression, deduplication } = options;
-      const estimator = await SavingsEstimator.open({ ...geometry, device, compression, deduplication });
-      return await readAll(context, { estimator, options, total });
-    } finally {
-      await device.close();
-    }
+    return await FileDevice.open({ path });
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

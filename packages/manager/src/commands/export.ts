@@ -6,6 +6,7 @@
 import { mkdtemp, open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { NbdServer } from "@vdo/nbd";
+import { withoutHeader } from "../daemon/headerless-volume.ts";
 import { commandError, placeError } from "../errors.ts";
 import { mustRun } from "../host/programs.ts";
 import { openStorage } from "../host/storage.ts";
@@ -34,6 +35,8 @@ export interface ExportVolumeOptions {
   format: ImageFormat;
   /** Replace a file that exists. */
   force: boolean;
+  /** Bytes at either end that are left out: LVM's header. */
+  skipHeader: number;
   lines: ToolOutput;
   onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
 }
@@ -93,7 +96,7 @@ async function withVolume(context: CommandContext, { device, storage, options }:
       log: (level, text) => (level === "info" ? log.step(text) : log.warning(text)),
     });
     try {
-      return await writeImage(context, new SalvageDevice(volume), options);
+      return await writeImage(context, new SalvageDevice(withoutHeader(volume, options.skipHeader)), options);
     } finally {
       await volume.close();
     }

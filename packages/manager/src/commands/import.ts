@@ -38,7 +38,7 @@ export async function importVolume(context: CommandContext, configuration: Confi
       await configuration.save();
     });
     if (settings.uuid !== null) await setUuid(context, settings.device, settings.uuid);
-    await launchVolume(context, settings, undo);
+    await launchVolume(context, settings, { undo, logLevel: options.logLevel });
     settings._operationState = "finished";
     await configuration.save();
   } catch (error) {

@@ -5,10 +5,11 @@ import type { ReadyReport } from "../daemon/launcher.ts";
 import { recoveryReason, recoveryText } from "../daemon/recovery-text.ts";
 import type { DaemonState } from "../daemon/state.ts";
 import { commandError } from "../errors.ts";
-import type { AttachChoice } from "../values.ts";
+import type { AttachChoice, LogLevel } from "../values.ts";
 import { checkCache, checkMemory } from "./checks.ts";
 import { askDaemon, type CommandContext, isRunning, requireFinished } from "./context.ts";
 import { memoryLine } from "./memory.ts";
+import { markForRebuild } from "./offline.ts";
 import type { Undo } from "./undo.ts";
 
 export interface StartOptions {
@@ -16,6 +17,9 @@ export interface StartOptions {
   /** Overrides the stored choice for this start. */
   attach?: AttachChoice | undefined;
   socketGroup?: string | undefined;
+  logLevel?: LogLevel | undefined;
+  /** Rebuild a volume that is in read-only mode. */
+  forceRebuild?: boolean | undefined;
   /** Seconds; 0 waits without limit. */
   timeoutSeconds: number;
 }
@@ -46,13 +50,17 @@ export function requireActivated({ name, activated }: VolumeSettings): void {
 }
 
 /** The start within `create` and `import`: announced, and left out for a volume that is not activated. */
-export async function launchVolume(context: CommandContext, settings: VolumeSettings, undo: Undo): Promise<void> {
+export async function launchVolume(
+  context: CommandContext,
+  settings: VolumeSettings,
+  { undo, logLevel }: { undo: Undo; logLevel: LogLevel | undefined },
+): Promise<void> {
   context.log.announce(`Starting VDO ${settings.name}`);
   if (settings.activated === "disabled") return;
   undo.push(`stop ${settings.name}`, async () => {
     if (await isRunning(context, settings.name)) await askDaemon(context, settings.name, "stop", { force: true });
   });
-  await launch(context, settings, DEFAULTS);
+  await launch(context, settings, { ...DEFAULTS, logLevel });
 }
 
 async function launch(context: CommandContext, settings: VolumeSettings, options: StartOptions): Promise<void> {
@@ -65,6 +73,7 @@ async function launch(context: CommandContext, settings: VolumeSettings, options
   let report: ReadyReport;
   let recovering = "";
   try {
+    if (options.forceRebuild === true) await rebuildAtStart(context, settings);
     log.step(`serve ${settings.device} on ${paths.volume(name).nbdSocket}`);
     report = await environment.launcher({
       name,
@@ -72,6 +81,7 @@ async function launch(context: CommandContext, settings: VolumeSettings, options
       readOnly: options.readOnly,
       attach,
       socketGroup: options.socketGroup,
+      logLevel: options.logLevel,
       timeoutSeconds: options.timeoutSeconds,
       environment,
       paths,
@@ -88,6 +98,15 @@ async function launch(context: CommandContext, settings: VolumeSettings, options
     throw error;
   }
   announceLaunch(context, settings, { ...options, attach }, report);
+}
+
+/** Asks for the rebuild of a volume in read-only mode. Throws `VDO_COMMAND_FAILED` for one in another state. */
+export async function rebuildAtStart(context: CommandContext, { device, name }: VolumeSettings): Promise<void> {
+  const failures: string[] = [];
+  const output = { out: (line: string) => context.log.step(line), err: (line: string) => failures.push(line) };
+  if ((await markForRebuild(context, { device, output, dryRun: false })) === 0) return;
+  context.log.error(new Error(`Device ${name} not read-only`));
+  throw commandError("VDO_COMMAND_FAILED", failures.join("\n"), device);
 }
 
 /** What a start tells before the ready line. */

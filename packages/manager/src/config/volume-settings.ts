@@ -47,6 +47,8 @@ export interface VolumeSettings {
   onFull: string | undefined;
   physicalSize: number;
   physicalThreads: number;
+  /** Bytes at the beginning and at the end that users do not see: LVM's header, and the room beside it. */
+  skipHeader: number | undefined;
   slabSize: number;
   /** Null: not given; empty: a random one was asked for. Not the volume's UUID in general. */
   uuid: string | null;
@@ -87,6 +89,7 @@ const KEYS: { readonly [K in Key]: readonly [kind: Kind, fallback: VolumeSetting
   onFull: ["optional", undefined],
   physicalSize: ["size", 0],
   physicalThreads: ["integer", 1],
+  skipHeader: ["size", undefined],
   slabSize: ["size", 2048 * M],
   uuid: ["nullable", null],
   writePolicy: ["text", "auto"],

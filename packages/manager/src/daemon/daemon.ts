@@ -21,6 +21,7 @@ import { type AttachChoice, uuidText, type WritePolicy } from "../values.ts";
 import type { ExportServer } from "./exporter.ts";
 import { runFullHook } from "./full-hook.ts";
 import { FullnessMonitor } from "./fullness.ts";
+import { withoutHeader } from "./headerless-volume.ts";
 import { type ClientActivity, MeasuredDevice } from "./measured-device.ts";
 import { daemonOperations } from "./operations.ts";
 import { type DaemonState, readState, removeRuntimeFiles, runningVolumes, writeState } from "./state.ts";
@@ -243,7 +244,7 @@ export class Daemon {
   async #listenForClients(): Promise<void> {
     const { environment, descriptor, settings, log } = this.#options;
     const { nbdSocket } = this.#files;
-    this.#policy = new PolicyDevice(this.#volume, false);
+    this.#policy = new PolicyDevice(withoutHeader(this.#volume, settings.skipHeader ?? 0), false);
     await this.setWritePolicy(settings.writePolicy);
     if (settings.writePolicy === "async-unsafe") log("info", "write policy async-unsafe is carried out as async");
     this.#measured = new MeasuredDevice(this.#policy, environment.clock.now);

@@ -5,7 +5,7 @@ import type { RecoveryProgress } from "../engine.ts";
 import { timestamp } from "../host/command-log.ts";
 import type { Environment } from "../host/environment.ts";
 import { Paths } from "../host/paths.ts";
-import type { AttachChoice } from "../values.ts";
+import { type AttachChoice, LOG_LEVELS, type LogLevel } from "../values.ts";
 import { Daemon, type LogText } from "./daemon.ts";
 import { endOnUncaught, keepAlive, report, reportFailure, SignalStop, spareFromMemoryShortage } from "./process.ts";
 import { recoveryText } from "./recovery-text.ts";
@@ -17,6 +17,8 @@ export interface ServeOptions {
   /** Overrides the choice stored in the configuration. */
   attach?: AttachChoice | undefined;
   socketGroup?: string | undefined;
+  /** What is logged: this level and those that are worse. The default is `info`. */
+  logLevel?: LogLevel | undefined;
   environment: Environment;
   /** Told when the volume is ready; a foreground start prints its lines here. */
   onReady(daemon: Daemon): void;
@@ -27,8 +29,9 @@ const LISTEN_FDS_START = 3;
 
 /** Serves until stopped. Resolves with the exit status of the process. */
 export async function serve(options: ServeOptions): Promise<number> {
-  const { environment, name } = options;
+  const { environment, name, logLevel = "info" } = options;
   const log: LogText = (level, text) => {
+    if (LOG_LEVELS.indexOf(level) > LOG_LEVELS.indexOf(logLevel)) return;
     process.stderr.write(
       `${timestamp(environment.clock.wallMicroseconds())} ${name}: ${level.toUpperCase()} - ${text}\n`,
     );

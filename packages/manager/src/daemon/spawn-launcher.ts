@@ -22,12 +22,13 @@ export function spawnLauncher(command: readonly string[]): Launcher {
 }
 
 function serveArguments(request: LaunchRequest): string[] {
-  const { name, configurationFile, readOnly, attach, socketGroup } = request;
+  const { name, configurationFile, readOnly, attach, socketGroup, logLevel } = request;
   return [
     `--name=${name}`,
     `--confFile=${configurationFile}`,
     `--attach=${attach}`,
     ...(readOnly ? ["--readOnly"] : []),
     ...(socketGroup === undefined ? [] : [`--socketGroup=${socketGroup}`]),
+    ...(logLevel === undefined ? [] : [`--logLevel=${logLevel}`]),
   ];
 }

@@ -22,12 +22,15 @@ export interface CommandLogOptions {
   verbose?: boolean;
   /** Print every record on standard error, with the logger's name and the error's stack. */
   debug?: boolean;
+  /** Hands a warning or an error to the system's log. */
+  syslog?: ((level: "WARNING" | "ERROR", text: string) => Promise<unknown>) | undefined;
   /** Time of a record, in microseconds since 1970. */
   wallMicroseconds(): number;
 }
 
 export class CommandLog {
   readonly #options: CommandLogOptions;
+  readonly #underWay: Promise<unknown>[] = [];
 
   constructor(options: CommandLogOptions) {
     this.#options = options;
@@ -71,9 +74,18 @@ export class CommandLog {
     if (this.#options.debug === true && error instanceof Error) this.#options.err(`${error.stack}\n`);
   }
 
+  /** Resolves when everything is where it goes. */
+  async finish(): Promise<void> {
+    await Promise.all(this.#underWay.splice(0));
+  }
+
   record(level: Level, text: string, logger = this.#options.program): void {
     const { debug, logFile, program, err } = this.#options;
     if (debug === true) err(`${program}: ${logger}: ${level} - ${text}\n`);
+    if (level === "WARNING" || level === "ERROR") {
+      const sent = this.#options.syslog?.(level, `${level} - ${text}`);
+      if (sent !== undefined) this.#underWay.push(sent.catch(() => undefined));
+    }
     if (logFile === undefined || (level === "DEBUG" && debug !== true)) return;
     appendFileSync(logFile, `${timestamp(this.#options.wallMicroseconds())} ${logger}: ${level} - ${text}\n`);
   }
