@@ -124,6 +124,16 @@ describe("a thin pool", () => {
     expect(await problemsOf(metadata)).toEqual([]);
   });
 
+  test("zeroes every block of a range, also behind one that is not mapped", async () => {
+    const { pool } = await smallPool();
+    await pool.createThin(0);
+    const volume = await pool.volume({ id: 0, sectors: 128 * 100 });
+    await volume.write(16, filled(5, 65_536 * 2));
+    await volume.writeZeroes(10, 20, { mayUnmap: true });
+    expect([await byteAt(volume, 16), await byteAt(volume, 29), await byteAt(volume, 30)]).toEqual([0, 0, 5]);
+    await pool.close();
+  });
+
   test("queues writes when it is full, and goes on when there is space", async () => {
     const { pool, metadata, events } = await smallPool({ dataBlocks: 8, lowWater: 2 });
     await pool.createThin(0);

@@ -5,6 +5,7 @@
  * --seeds A..B    these seeds              --count N   so many, from a random one on    --hours N   for so long
  * --seed N        one: replayed, and made short when it fails                           --failures N  stop after so many
  * --mutations     the engine with one line changed: each change must be found   --only TEXT   those whose name has it (with --seed: replay that one)
+ * --thin          histories of thin pools instead of volumes
  * --jobs N        mutants at a time                   --budget SECONDS   for each of them
  * ```
  */
@@ -16,6 +17,7 @@ import { MUTATIONS, makeMutant } from "./mutations.ts";
 import { type RunReport, runSeeds, seedRange } from "./run-seeds.ts";
 import { failureOf, shrink } from "./shrink.ts";
 import { drawHistory } from "./swarm.ts";
+import { replayPool, runManyPools } from "./thin/pool-main.ts";
 
 const PROGRESS_MS = 5_000;
 const SHRINK_MS = 90_000;
@@ -114,6 +116,7 @@ async function main(): Promise<number> {
       failures: { type: "string", default: "10" },
       print: { type: "boolean", default: false },
       mutations: { type: "boolean", default: false },
+      thin: { type: "boolean", default: false },
       only: { type: "string", default: "" },
       jobs: { type: "string", default: "1" },
       budget: { type: "string", default: "300" },
@@ -125,20 +128,26 @@ async function main(): Promise<number> {
   if (values.mutations) {
     return runMutations({ filter: values.only, jobs: numberOf("jobs", values.jobs), budgetMs });
   }
+  const { thin } = values;
+  if (values.seed !== undefined && thin) return replayPool(numberOf("seed", values.seed), values.print);
   if (values.seed !== undefined) {
     return replay(numberOf("seed", values.seed), values.print, await engineFor(values.only));
   }
   const failuresMax = numberOf("failures", values.failures);
+  const run = (seeds: Iterable<number>, hours: number | undefined): Promise<number> => {
+    if (!thin) return runMany(seeds, hours, failuresMax);
+    return runManyPools(seeds, { until: now() + (hours ?? Number.POSITIVE_INFINITY) * HOUR_MS, failuresMax });
+  };
   if (values.seeds !== undefined) {
     const [first = "", last = first] = values.seeds.split("..");
-    return runMany(seedRange(numberOf("seeds", first), numberOf("seeds", last)), undefined, failuresMax);
+    return run(seedRange(numberOf("seeds", first), numberOf("seeds", last)), undefined);
   }
   const first = Math.floor(Math.random() * 0x4000_0000);
   console.log(`seeds from ${first} on`);
   const hours = values.hours === undefined ? undefined : numberOf("hours", values.hours);
   const count = values.count === undefined ? undefined : numberOf("count", values.count);
   const last = count === undefined ? (hours === undefined ? first + 199 : undefined) : first + count - 1;
-  return runMany(seedRange(first, last), hours, failuresMax);
+  return run(seedRange(first, last), hours);
 }
 
 process.exitCode = await main();

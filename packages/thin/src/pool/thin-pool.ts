@@ -337,13 +337,15 @@ export class ThinPool {
     await this.#core.flush();
   }
 
-  /** Commits and closes the pool; the devices stay open. Open volumes refuse requests from now on. */
+  /** Makes everything durable and closes the pool; the devices stay open. Open volumes refuse requests from now on. */
   async close(): Promise<void> {
     const core = this.#core;
     if (core.closed) return;
     try {
       await core.gate.alone(async () => {
         if (acceptsChanges(core.mode)) await core.commitInside();
+        // What was written in place needs no commit.
+        await core.data.flush();
       });
     } finally {
       core.stop();

@@ -179,7 +179,8 @@ export class ThinVolume implements BlockDevice, ThinTarget {
 
   /** Writes zeros to bytes [from, to); with `skip` not where nothing is mapped. */
   async #zero(from: number, to: number, skip: boolean): Promise<void> {
-    const step = Math.max(this.core.blockBytes, ZEROES.length);
+    // Where some may be left out, each block is asked for by itself.
+    const step = skip ? this.core.blockBytes : Math.max(this.core.blockBytes, ZEROES.length);
     for (let at = from; at < to; ) {
       const end = Math.min(to, at - (at % this.core.blockBytes) + step);
       if (!skip || (await this.lookUp(Math.floor(at / this.core.blockBytes))) !== undefined) {
