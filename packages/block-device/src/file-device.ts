@@ -1,8 +1,10 @@
 /**
  * A block device on a regular file or a real block device.
  *
- * Reads and writes go through the thread pool of the runtime; several are in flight at once. `flush` is fdatasync, and a
- * `fua` write is a write followed by fdatasync; whoever asks while one fdatasync runs shares the next. Errors of the system
+ * Reads and writes go through the thread pool of the runtime; several are in flight at once. `flush` is fdatasync;
+ * whoever asks while one runs shares the next. A `fua` write that comes alone is one write with O_DSYNC, where the system
+ * opens a file a second time that way (one trip through the thread pool less); one among others is a write and a share of an
+ * fdatasync. Errors of the system
  * become `VDO_IO` with the block number (`VDO_NO_SPACE` when the file system under a sparse file is full).
  *
  * After a failed fdatasync every later flush fails: Linux drops the pages it could not write, so a later success would lie.
@@ -41,6 +43,10 @@ export class FileDevice implements BlockDevice {
   readonly readOnly: boolean;
   readonly path: string;
   readonly #handle: FileHandle;
+  /** The same file, on which each write is durable when it ends; undefined where there is no such second opening. */
+  readonly #durable: FileHandle | undefined;
+  /** `fua` writes in flight. */
+  #fuaInFlight = 0;
   #inFlight = 0;
   #syncing: SyncDone[] | undefined;
   #syncNext: SyncDone[] = [];
@@ -48,8 +54,14 @@ export class FileDevice implements BlockDevice {
   #closing: (() => void) | undefined;
   #closed: Promise<void> | undefined;
 
-  private constructor(handle: FileHandle, options: Required<FileDeviceOptions>, byteLength: number) {
+  private constructor(
+    handle: FileHandle,
+    durable: FileHandle | undefined,
+    options: Required<FileDeviceOptions>,
+    byteLength: number,
+  ) {
     this.#handle = handle;
+    this.#durable = durable;
     this.path = options.path;
     this.blockSize = options.blockSize;
     this.readOnly = options.readOnly;
@@ -84,7 +96,8 @@ export class FileDevice implements BlockDevice {
       const handle = await openForBlocks(path, readOnly);
       try {
         const byteLength = await sizeOf(handle);
-        return new FileDevice(handle, { path, blockSize, readOnly }, byteLength);
+        const durable = readOnly ? undefined : await openDurable(handle);
+        return new FileDevice(handle, durable, { path, blockSize, readOnly }, byteLength);
       } catch (error) {
         await handle.close();
         throw error;
@@ -141,8 +154,35 @@ export class FileDevice implements BlockDevice {
   write(start: number, source: Uint8Array, options?: WriteOptions): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#enter(start, source.length, true);
-      this.#writeBytes({ start, source, options, resolve, reject });
+      const write = { start, source, options, resolve, reject };
+      const isAlone = options?.fua === true && this.#fuaInFlight++ === 0;
+      if (isAlone && this.#durable !== undefined && this.#syncError === null) this.#writeDurable(this.#durable, write);
+      else this.#writeBytes(write);
     });
+  }
+
+  /** One write with O_DSYNC. What it leaves, as hardly ever, is written and flushed in the ordinary way. */
+  #writeDurable(durable: FileHandle, { start, source, options, resolve, reject }: EnteredWrite): void {
+    writeCallback(durable.fd, source, 0, source.length, start * this.blockSize, (error, count) => {
+      if (error !== null) {
+        // Like a failed fdatasync: what was written may be dropped.
+        if (error.code !== "ENOSPC") this.#syncError ??= error;
+        this.#leaveWrite(options);
+        reject(this.#failure("write", start, error));
+      } else if (count < source.length) {
+        const done = count - (count % this.blockSize);
+        const rest = source.subarray(done);
+        this.#writeBytes({ start: start + done / this.blockSize, source: rest, options, resolve, reject });
+      } else {
+        this.#leaveWrite(options);
+        resolve();
+      }
+    });
+  }
+
+  #leaveWrite(options: WriteOptions | undefined): void {
+    if (options?.fua === true) this.#fuaInFlight--;
+    this.#leave();
   }
 
   #writeBytes({ start, source, options, resolve, reject }: EnteredWrite): void {
@@ -150,7 +190,7 @@ export class FileDevice implements BlockDevice {
     let done = 0;
     const step = (error: NodeJS.ErrnoException | null, count: number): void => {
       if (error !== null) {
-        this.#leave();
+        this.#leaveWrite(options);
         reject(this.#failure("write", start + Math.floor(done / this.blockSize), error));
         return;
       }
@@ -170,12 +210,12 @@ export class FileDevice implements BlockDevice {
     reject: (error: unknown) => void,
   ): void {
     if (options?.fua !== true) {
-      this.#leave();
+      this.#leaveWrite(options);
       resolve();
       return;
     }
     this.#sync((error) => {
-      this.#leave();
+      this.#leaveWrite(options);
       if (error === null) resolve();
       else reject(this.#failure("flush", start, error));
     });
@@ -216,9 +256,10 @@ export class FileDevice implements BlockDevice {
   #writePart(start: number, sources: Uint8Array[], length: number, options: WriteOptions | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#enter(start, length, true);
+      if (options?.fua === true) this.#fuaInFlight++;
       writevCallback(this.#handle.fd, sources, start * this.blockSize, (error, count) => {
         if (error !== null) {
-          this.#leave();
+          this.#leaveWrite(options);
           reject(this.#failure("write", start, error));
           return;
         }
@@ -270,7 +311,7 @@ export class FileDevice implements BlockDevice {
   close(): Promise<void> {
     this.#closed ??= new Promise((resolve, reject) => {
       const finish = (): void => {
-        void this.#handle.close().then(resolve, reject);
+        void Promise.all([this.#durable?.close(), this.#handle.close()]).then(() => resolve(), reject);
       };
       if (this.#inFlight === 0) finish();
       else this.#closing = finish;
@@ -291,4 +332,10 @@ async function openForBlocks(path: string, readOnly: boolean): Promise<FileHandl
   if (readOnly) return open(path, constants.O_RDONLY);
   const exclusive = found.isBlockDevice() && process.platform === "linux" ? constants.O_EXCL : 0;
   return open(path, constants.O_RDWR | exclusive);
+}
+
+/** The file of `handle` opened again for durable writes; undefined where the system cannot. */
+async function openDurable({ fd }: FileHandle): Promise<FileHandle | undefined> {
+  if (process.platform !== "linux") return undefined;
+  return open(`/proc/self/fd/${fd}`, constants.O_RDWR | constants.O_DSYNC).catch(() => undefined);
 }
