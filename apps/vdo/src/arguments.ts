@@ -18,6 +18,7 @@ export function settingsOf(args: Arguments): GivenSettings {
     blockMapPeriod: args["blockMapPeriod"],
     compression: args["compression"],
     deduplication: args["deduplication"],
+    discardStorage: args["discardStorage"],
     indexMemory: args["indexMem"],
     indexSparse: args["sparseIndex"],
     logicalBlockSize: emulate === undefined ? undefined : emulate === "enabled" ? 512 : 4096,

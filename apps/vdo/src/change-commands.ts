@@ -64,7 +64,7 @@ export const MODIFY = subcommand(
     selects: "one",
     options: options.MODIFY,
     atLeastOne: options.MODIFY.filter(
-      ({ flags, help }) => help !== undefined && flags[0] !== "--attach" && flags[0] !== "--onFull",
+      ({ flags, help }) => help !== undefined && !["--attach", "--discardStorage", "--onFull"].includes(flags[0]),
     ),
   },
   ({ manager }, args) => manager.modify(selection(args), settingsOf(args)),

@@ -197,6 +197,11 @@ const VOLUME: readonly OptionSpec[] = [
   },
   enabled("--compression", "enabled", "Whether new data is compressed."),
   enabled("--deduplication", "enabled", "Whether new data is deduplicated."),
+  enabled(
+    "--discardStorage",
+    "disabled",
+    "Whether freed blocks are given back to the storage, by holes in a file (fallocate), discards of a block device (blkdiscard) or TRIM of an NBD export.",
+  ),
   enabled("--emulate512", "disabled", "Whether clients may use 512-byte sectors."),
   {
     flags: ["--maxDiscardSize"],
@@ -256,6 +261,7 @@ const MODIFIABLE: readonly OptionSpec[] = VOLUME.filter(({ flags }) =>
     "--attach",
     "--blockMapCacheSize",
     "--blockMapPeriod",
+    "--discardStorage",
     "--maxDiscardSize",
     "--onFull",
     "--uuid",

@@ -24,6 +24,16 @@ export interface FileDeviceOptions {
   /** Bytes per block, default 4096. */
   blockSize?: number;
   readOnly?: boolean;
+  /** Gives a range of bytes back to the file system or the device; the device then offers `discard`. Node has no call for it. */
+  punchHole?: (range: HoleRange) => Promise<void>;
+}
+
+/** A range to be given back. `descriptor` is the open file, `length` is at least 1. */
+export interface HoleRange {
+  descriptor: number;
+  isBlockDevice: boolean;
+  offset: number;
+  length: number;
 }
 
 /** A write that was counted as in flight. */
@@ -35,6 +45,14 @@ interface EnteredWrite {
   reject: (error: unknown) => void;
 }
 
+interface OpenOptions {
+  path: string;
+  blockSize: number;
+  readOnly: boolean;
+  punchHole: FileDeviceOptions["punchHole"];
+  isBlockDevice: boolean;
+}
+
 type SyncDone = (error: NodeJS.ErrnoException | null) => void;
 
 export class FileDevice implements BlockDevice {
@@ -42,6 +60,7 @@ export class FileDevice implements BlockDevice {
   #blockCount: number;
   readonly readOnly: boolean;
   readonly path: string;
+  readonly discard?: (start: number, count: number, options?: WriteOptions) => Promise<void>;
   readonly #handle: FileHandle;
   /** The same file, on which each write is durable when it ends; undefined where there is no such second opening. */
   readonly #durable: FileHandle | undefined;
@@ -54,18 +73,25 @@ export class FileDevice implements BlockDevice {
   #closing: (() => void) | undefined;
   #closed: Promise<void> | undefined;
 
-  private constructor(
-    handle: FileHandle,
-    durable: FileHandle | undefined,
-    options: Required<FileDeviceOptions>,
-    byteLength: number,
-  ) {
+  private constructor(handle: FileHandle, durable: FileHandle | undefined, options: OpenOptions, byteLength: number) {
     this.#handle = handle;
     this.#durable = durable;
     this.path = options.path;
     this.blockSize = options.blockSize;
     this.readOnly = options.readOnly;
     this.#blockCount = Math.floor(byteLength / options.blockSize);
+    const { punchHole, isBlockDevice } = options;
+    if (punchHole === undefined || options.readOnly) return;
+    this.discard = async (start, count, given) => {
+      this.#enter(start, count * this.blockSize, true);
+      try {
+        const range = { offset: start * this.blockSize, length: count * this.blockSize };
+        if (count > 0) await punchHole({ descriptor: handle.fd, isBlockDevice, ...range });
+      } finally {
+        this.#leave();
+      }
+      if (given?.fua === true) await this.flush();
+    };
   }
 
   /** As of the opening, or of the last {@link refresh}. */
@@ -85,7 +111,7 @@ export class FileDevice implements BlockDevice {
    * Opens an existing file or block device; its size is taken now. Throws `VDO_IO` (operation `open`), and
    * `VDO_BAD_ARGUMENT` for a block size that is none, or something that is neither file nor block device.
    */
-  static async open({ path, blockSize = 4096, readOnly = false }: FileDeviceOptions): Promise<FileDevice> {
+  static async open({ path, blockSize = 4096, readOnly = false, punchHole }: FileDeviceOptions): Promise<FileDevice> {
     if (!(blockSize >= 512 && blockSize <= 65536 && Number.isInteger(Math.log2(blockSize)))) {
       throw new VdoError("VDO_BAD_ARGUMENT", `a block size of ${blockSize} is not a power of two from 512 to 65536`, {
         argument: "blockSize",
@@ -96,8 +122,10 @@ export class FileDevice implements BlockDevice {
       const handle = await openForBlocks(path, readOnly);
       try {
         const byteLength = await sizeOf(handle);
+        const isBlockDevice = (await handle.stat()).isBlockDevice();
         const durable = readOnly ? undefined : await openDurable(handle);
-        return new FileDevice(handle, durable, { path, blockSize, readOnly }, byteLength);
+        const given = { path, blockSize, readOnly, punchHole, isBlockDevice };
+        return new FileDevice(handle, durable, given, byteLength);
       } catch (error) {
         await handle.close();
         throw error;

@@ -6,6 +6,6 @@ export {
   writeVector,
   type ZeroOptions,
 } from "./block-device.ts";
-export { FileDevice, type FileDeviceOptions } from "./file-device.ts";
+export { FileDevice, type FileDeviceOptions, type HoleRange } from "./file-device.ts";
 export { MemoryDevice } from "./memory-device.ts";
 export { SliceDevice, zeroBlocks } from "./slice-device.ts";

@@ -53,6 +53,7 @@ export class VdoVolume implements BlockDevice {
     const readOnly = options.readOnly === true || device.readOnly === true;
     const parts = await openParts(device, { ...options, readOnly }, (event) => options.onChange?.(event));
     const volume = new VdoVolume(parts, { ...options, readOnly });
+    if (!parts.isStatic) parts.depot.discards?.start();
     if (!parts.isStatic && parts.deduplication) void parts.index.open(parts.wasNew ? "always" : "ifMissing");
     return volume;
   }
@@ -286,6 +287,7 @@ export class VdoVolume implements BlockDevice {
     }
     journal.setReaping(true);
     if (depot.scrubber.left > 0) depot.scrubber.start();
+    depot.discards?.start();
     await index.resume();
     dataPath.reopen();
     this.#phase = "open";
@@ -335,6 +337,8 @@ export class VdoVolume implements BlockDevice {
     await index.suspend(save);
     if (isStatic) return;
     await depot.scrubber.stop();
+    if (save) await depot.discards?.finish();
+    depot.discards?.stop();
     statistics.flushOut++;
     try {
       await io.deviceFlush();

@@ -62,6 +62,8 @@ export interface OpenOptions {
   /** Largest discard that is treated as one. */
   maxDiscardBlocks: number;
   logicalBlockSize: 512 | 4096;
+  /** Discard freed blocks on the storage, in aligned groups of so many. Default: never. */
+  discardGroupBlocks?: number;
   log(level: "info" | "warning" | "error", text: string): void;
   /** Told as a recovery goes on, while the volume opens and after. */
   onRecovery?(progress: RecoveryProgress): void;

@@ -19,8 +19,13 @@ export const kvdoEngine: Engine = {
   inspect: (device) => readVolumeInfo(device),
   setUuid: (device, uuid) => setVolumeUuid(device, uuid),
   memoryNeeded,
-  open: (device, options) =>
-    VdoVolume.open(device, { ...options, prefaultIndex: true, onChange: (event) => reportChange(event, options) }),
+  open: (device, { discardGroupBlocks: groupBlocks, ...options }) =>
+    VdoVolume.open(device, {
+      ...options,
+      ...(groupBlocks === undefined ? {} : { discardStorage: { groupBlocks } }),
+      prefaultIndex: true,
+      onChange: (event) => reportChange(event, options),
+    }),
 };
 
 /** Changes that an administrator wants to find in the log. */

@@ -31,6 +31,9 @@ export type Item =
   /** The power will be cut after so many more requests. */
   | { kind: "arm"; after: number }
   | { kind: "suspend"; save: boolean; cut?: number }
+  /** The presented size grows by so many blocks, or the disk and the volume by so many slabs. */
+  | { kind: "growLogical"; blocks: number; cut?: number }
+  | { kind: "growPhysical"; slabs: number; cut?: number }
   | { kind: "crash"; after: number; seed: number; cuts: Cuts }
   | { kind: "close"; cut?: number; seed: number; cuts: Cuts }
   /** Power cut, read-only mode, forced rebuild. */
@@ -47,8 +50,17 @@ export interface History {
     dataVios: number;
     logicalBlockSize: 512 | 4096;
     maxDiscardBlocks: number;
+    /** Freed blocks are discarded on the disk. */
+    discardStorage?: { groupBlocks: number; delayMs: number };
   };
-  disk: { batchMax: number; slowReads: number; slowWrites: number; slowFlushes: number; volatileCache: boolean };
+  disk: {
+    batchMax: number;
+    slowReads: number;
+    slowWrites: number;
+    slowFlushes: number;
+    volatileCache: boolean;
+    discardGarbage?: boolean;
+  };
   /** The slabs hold what somebody left there before the volume was formatted; else zeros. */
   isUsedDisk: boolean;
   /** Milliseconds that pass in one turn of the disk. */
@@ -84,6 +96,10 @@ export function describeItem(item: Item): string {
       return `what a crash would leave now (seed ${item.seed}) is started, too`;
     case "suspend":
       return `suspend ${item.save ? "with" : "without"} saving, resume${item.cut === undefined ? "" : `; cut after ${item.cut} requests`}`;
+    case "growLogical":
+      return `grow by ${item.blocks} logical blocks${item.cut === undefined ? "" : `; cut after ${item.cut} requests`}`;
+    case "growPhysical":
+      return `grow by ${item.slabs} slabs${item.cut === undefined ? "" : `; cut after ${item.cut} requests`}`;
     case "crash":
       return `crash after ${item.after} requests (seed ${item.seed}), recover${cutsText(item.cuts)}`;
     case "close":

@@ -25,6 +25,23 @@ const SLAB_JOURNAL = "slab/slab-journal.ts";
 
 export const MUTATIONS: readonly Mutation[] = [
   {
+    name: "free blocks may be used while they are discarded on the storage",
+    file: "slab/storage-discards.ts",
+    edits: [
+      ["    hold(slab, first, count);\n", ""],
+      ["    release(slab, first, count);\n", ""],
+    ],
+  },
+  {
+    name: "a freed block that is used again already is discarded on the storage",
+    file: "slab/storage-discards.ts",
+    edits: [
+      [" && slab.counts.areFree(at, groupBlocks);", ";"],
+      ["    hold(slab, first, count);\n", ""],
+      ["    release(slab, first, count);\n", ""],
+    ],
+  },
+  {
     name: "a journal block is written without a flush before it",
     file: JOURNAL,
     edits: [["            preflush: true,\n            fua: true,", "            fua: true,"]],

@@ -8,9 +8,9 @@
  * ```
  * Nothing here is random: everything is in the history, so the same history fails in the same way.
  */
-import { errorMessage, isVdoError, Random } from "@vdo/base";
+import { errorMessage, isVdoError } from "@vdo/base";
 import { SimulatedDisk } from "@vdo/block-device/testing";
-import { formatTiny, type TinyOptions, tinyBlocks } from "@vdo/kvdo/testing";
+import { formatTiny, tinyBlocks } from "@vdo/kvdo/testing";
 import { BLOCK_BYTES, render, SECTOR_BYTES, SECTORS, sectorOf, type Value } from "./content.ts";
 import type { Engine } from "./engine.ts";
 import { describeItem, type History, type Item } from "./history.ts";
@@ -18,7 +18,9 @@ import { auditProblems } from "./image.ts";
 import { Machine, SimulationFailure } from "./machine.ts";
 import { type Expectations, Model, type Rule, type Version } from "./model.ts";
 import { Advice, withSimulatedIndex } from "./simulated-index.ts";
+import { emptyTally, type Tally } from "./tally.ts";
 import { withUnhandled } from "./unhandled.ts";
+import { leftovers, SUMMARY_BLOCKS } from "./used-disk.ts";
 
 /** Blocks read by one request when everything is checked, and requests in flight for it. */
 const CHECKS_IN_FLIGHT = 32;
@@ -28,30 +30,6 @@ const CUTS_MAX = 20;
 const LOOK_EVERY = 4;
 
 type Judge = (lbn: number, block: Uint8Array) => void;
-
-/** What happened in a history, in numbers. */
-export interface Tally {
-  operations: number;
-  crashes: number;
-  /** Crashes while the volume started, stopped, was suspended or rebuilt. */
-  innerCrashes: number;
-  starts: number;
-  audits: number;
-  rebuilds: number;
-  refused: number;
-  readOnly: number;
-}
-
-export const emptyTally = (): Tally => ({
-  operations: 0,
-  crashes: 0,
-  innerCrashes: 0,
-  starts: 0,
-  audits: 0,
-  rebuilds: 0,
-  refused: 0,
-  readOnly: 0,
-});
 
 type Crash = Extract<Item, { kind: "crash" | "close" | "rebuild" }>;
 
@@ -71,24 +49,6 @@ interface Request {
   isExclusive: boolean;
 }
 
-/** Blocks at the start and at the end of each slab that are not zeros on a used disk. */
-const LEFTOVERS_AT_START = 400;
-const LEFTOVERS_AT_END = 24;
-const SUMMARY_BLOCKS = 64;
-
-/** What a used disk holds where the slabs of a new volume are: nobody clears them. */
-function leftovers(tiny: TinyOptions): Map<number, Uint8Array> {
-  const blocks = new Map<number, Uint8Array>();
-  const garbage = new Random(tiny.slabBits).fill(new Uint8Array(BLOCK_BYTES));
-  const size = 2 ** tiny.slabBits;
-  const first = tinyBlocks(tiny) - SUMMARY_BLOCKS - tiny.recoveryJournalBlocks - tiny.slabs * size;
-  for (let slab = 0; slab < tiny.slabs; slab++) {
-    for (let i = 0; i < LEFTOVERS_AT_START; i++) blocks.set(first + slab * size + i, garbage);
-    for (let i = size - LEFTOVERS_AT_END; i < size; i++) blocks.set(first + slab * size + i, garbage);
-  }
-  return blocks;
-}
-
 export class Player {
   readonly tally = emptyTally();
   readonly #history: History;
@@ -99,6 +59,9 @@ export class Player {
   readonly #forks: Fork[] = [];
   /** Errors are possible: faults were set since the volume was last sound. */
   #isFaulty = false;
+  /** Sizes that the volume has at least. */
+  #logicalBlocks = 0;
+  #physicalBlocks = 0;
   #failure: unknown;
   #place = "format";
 
@@ -173,6 +136,9 @@ export class Player {
       }
       case "suspend":
         return this.#suspend(item);
+      case "growLogical":
+      case "growPhysical":
+        return this.#grow(item);
       case "compression":
         await machine.volume?.setCompression(item.on);
         return;
@@ -198,6 +164,8 @@ export class Player {
     if (item.kind === "flush") return this.#flush();
     if (!("lbn" in item)) return;
     const count = item.kind === "write" ? item.contents.length : item.kind === "partial" ? 1 : item.count;
+    // What lies beyond the end of a volume that did not grow is left out.
+    if (item.lbn + count > this.#volume.config().logicalBlocks) return;
     const request = { lbn: item.lbn, count, isExclusive: item.kind === "partial" };
     await this.#clearFor(request);
     if (this.#machine.disk.isCut) return;
@@ -310,6 +278,37 @@ export class Player {
     await machine.run("resume", volume.resume());
   }
 
+  /** Once it is grown, it stays so. A volume that is recovering, or read-only, does not grow. */
+  async #grow(item: Extract<Item, { kind: "growLogical" | "growPhysical" }>): Promise<void> {
+    const machine = this.#machine;
+    const { disk } = machine;
+    const volume = this.#volume;
+    const { physicalBlocks, logicalBlocks } = volume.config();
+    const { slabBits, recoveryJournalBlocks } = this.#history.tiny;
+    if (item.cut !== undefined) machine.arm(item.cut);
+    try {
+      if (item.kind === "growLogical") {
+        const wanted = logicalBlocks + item.blocks;
+        if ((await machine.run("logical growth", volume.growLogical(wanted))) === undefined) return;
+        this.#logicalBlocks = wanted;
+      } else {
+        const wanted = physicalBlocks + SUMMARY_BLOCKS + recoveryJournalBlocks + item.slabs * 2 ** slabBits;
+        disk.grow(Math.max(disk.blockCount, wanted));
+        if ((await machine.run("physical growth", volume.growPhysical(wanted))) === undefined) return;
+        this.#physicalBlocks = wanted;
+      }
+      this.tally.growths++;
+    } catch (error) {
+      if (isVdoError(error, "VDO_INVALID_ADMIN_STATE")) return;
+      if (!this.#isFaulty) this.#fail(`a growth was refused: ${errorMessage(error)}`);
+    }
+  }
+
+  #checkSizes({ logicalBlocks, physicalBlocks }: { logicalBlocks: number; physicalBlocks: number }): void {
+    if (logicalBlocks >= this.#logicalBlocks && physicalBlocks >= this.#physicalBlocks) return;
+    throw new SimulationFailure(`a growth was lost: ${logicalBlocks} logical, ${physicalBlocks} physical blocks`);
+  }
+
   // --- the end of a run, and the next start
 
   async #end(item: Crash): Promise<void> {
@@ -406,6 +405,7 @@ export class Player {
     if (rebuild && !(await this.#rebuild(machine, look))) return false;
     if (!(await machine.open())) return false;
     const volume = this.#volume;
+    this.#checkSizes(volume.config());
     if (volume.readOnly) {
       if (!this.#isFaulty) throw new SimulationFailure(`read-only after a start: ${machine.readOnlyReason}`);
       this.tally.readOnly++;

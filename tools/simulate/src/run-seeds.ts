@@ -1,7 +1,8 @@
 /** Plays the histories of many seeds, one after another, and keeps count. */
 import type { Engine } from "./engine.ts";
-import { emptyTally, Player, type Tally } from "./player.ts";
+import { Player } from "./player.ts";
 import { drawHistory } from "./swarm.ts";
+import { emptyTally, type Tally } from "./tally.ts";
 
 export interface SeedFailure {
   seed: number;

@@ -160,7 +160,45 @@ export function drawHistory(seed: number): History {
     depth: random.pick([1, 4, 16, 64]),
     forks: random.pick([0, 1, 1, 2]),
   };
-  return { ...history, items: drawItems(mix) };
+  return withLaterInventions({ ...history, items: drawItems(mix) });
+}
+
+/**
+ * What histories did not have at first is drawn apart, so that those without it stay what they were: freed blocks are discarded
+ * on a disk that gives garbage for them, and the volume grows.
+ */
+function withLaterInventions(history: History): History {
+  const random = new Random(history.seed * 2 + 0x5eed);
+  const isDiscarding = random.chance(0.35);
+  const isGrowing = random.chance(0.25);
+  const items = isGrowing ? withGrowth(history.items, random, history.tiny) : history.items;
+  if (!isDiscarding) return { ...history, items };
+  return {
+    ...history,
+    items,
+    options: {
+      ...history.options,
+      discardStorage: { groupBlocks: random.pick([1, 1, 1, 2, 4, 16]), delayMs: random.pick([0, 0.1, 5, 1000]) },
+    },
+    disk: { ...history.disk, discardGarbage: random.chance(0.8) },
+  };
+}
+
+function withGrowth(items: readonly Item[], random: Random, { logicalBlocks }: TinyOptions): Item[] {
+  const grown = [...items];
+  for (let count = 1 + random.below(3); count > 0; count--) {
+    const cut = random.chance(0.4) ? { cut: random.below(random.pick([10, 60, 300])) } : {};
+    const at = random.below(grown.length + 1);
+    if (random.chance(0.5)) {
+      grown.splice(at, 0, { kind: "growPhysical", slabs: 1 + random.below(2), ...cut });
+      continue;
+    }
+    const blocks = random.pick([1, 500, 5000]);
+    const lbn = logicalBlocks + random.below(blocks);
+    const write: Item = { kind: "write", lbn, contents: [900_000 + count], fua: random.chance(0.3) };
+    grown.splice(at, 0, { kind: "growLogical", blocks, ...cut }, write);
+  }
+  return grown;
 }
 
 /** Operations that fill the recovery journal several times over, looked at along the way. */

@@ -6,6 +6,7 @@
  *   `fua` write is durable itself when it completes.
  * - A crash keeps, of everything not durable (requests in flight included), any subset, torn at 512-byte sectors: each
  *   sector holds the durable version or any version written since.
+ * - Discarded blocks read as zeros, or as garbage; a discard may be torn and lost like a write.
  * - A buffer changed while a request owns it is a violation: the request fails, and so does {@link SimulatedDisk.crash}.
  * - Odds for I/O errors, and a limit on space, may be set. After a failed flush some of the writes it should have covered
  *   never become durable, though they are still read back (what a page cache does after a failed fdatasync).
@@ -30,6 +31,8 @@ export interface SimulatedDiskOptions {
   seed?: number;
   /** Offer `discard` and `writeZeroes`. Default true. */
   discard?: boolean;
+  /** Discarded blocks read as garbage, as a disk may have it; else as zeros. Default false. */
+  discardGarbage?: boolean;
   /** False: every completed write is durable (a disk without a cache). Default true. */
   volatileCache?: boolean;
   /** Odds (0 to 1) that a request fails with `VDO_IO`. */
@@ -66,12 +69,12 @@ interface PendingRequest {
 
 export class SimulatedDisk implements BlockDevice {
   readonly blockSize: number;
-  readonly blockCount: number;
   readonly discard?: (start: number, count: number, options?: WriteOptions) => Promise<void>;
   readonly writeZeroes?: (start: number, count: number, options?: ZeroOptions) => Promise<void>;
   readonly #options: Required<SimulatedDiskOptions>;
   readonly #random: Random;
   readonly #poison: Uint8Array;
+  readonly #garbage: Uint8Array;
   #durable: Blocks;
   #visible: Blocks;
   /** Writes applied to `#visible` and not folded into `#durable`; the first one is number `#folded`. */
@@ -93,6 +96,7 @@ export class SimulatedDisk implements BlockDevice {
       blockSize: 4096,
       seed: 0,
       discard: true,
+      discardGarbage: false,
       volatileCache: true,
       readErrors: 0,
       writeErrors: 0,
@@ -105,15 +109,25 @@ export class SimulatedDisk implements BlockDevice {
       ...options,
     };
     this.blockSize = this.#options.blockSize;
-    this.blockCount = this.#options.blockCount;
     this.#random = new Random(this.#options.seed);
     this.#poison = new Uint8Array(this.blockSize).fill(0xa5);
+    this.#garbage = new Uint8Array(this.blockSize).fill(0xdb);
     this.#durable = content;
     this.#visible = new Map(content);
     if (this.#options.discard) {
       this.discard = (start, count, fua) => this.#change("discard", start, [], fua, count);
       this.writeZeroes = (start, count, fua) => this.#change("zero", start, [], fua, count);
     }
+  }
+
+  get blockCount(): number {
+    return this.#options.blockCount;
+  }
+
+  /** The disk is larger from now on, for every crash, too. */
+  grow(blockCount: number): void {
+    invariant(blockCount >= this.blockCount, "a disk does not shrink");
+    this.#options.blockCount = blockCount;
   }
 
   /** Requests completed so far, failed ones included: the steps at which a crash may fall. */
@@ -277,11 +291,17 @@ export class SimulatedDisk implements BlockDevice {
     const record: WriteRecord = {
       start,
       count,
-      blocks: kind === "write" ? this.#copy(buffers) : undefined,
+      blocks: kind === "write" ? this.#copy(buffers) : this.#leftBehind(kind, count),
       durable: false,
       lost: false,
     };
     return this.#enqueue({ kind, start, buffers, count, record, fua: options?.fua ?? false });
+  }
+
+  /** What is where blocks were zeroed or discarded; undefined for zeros. */
+  #leftBehind(kind: Kind, count: number): Uint8Array[] | undefined {
+    if (kind !== "discard" || !this.#options.discardGarbage) return undefined;
+    return new Array<Uint8Array>(count).fill(this.#garbage);
   }
 
   /** The data of a write, block by block. Sources are multiples of a block. */

@@ -33,8 +33,10 @@ import { ReadOnlyNotifier } from "../io/read-only.ts";
 import type { StorageIo } from "../io/storage-io.ts";
 import type { MappingChanges } from "../recovery/journal-entries.ts";
 import { RecoveryJournal } from "../recovery-journal/recovery-journal.ts";
+import type { Slab } from "../slab/slab.ts";
 import type { SlabRules } from "../slab/slab-context.ts";
 import { SlabDepot } from "../slab/slab-depot.ts";
+import { StorageDiscards } from "../slab/storage-discards.ts";
 import type { VdoStatistics } from "../statistics/index.ts";
 import type { SuperBlockKeeper, SuperBlockUsage } from "./super-block-keeper.ts";
 import type { VolumeEvent, VolumeOptions } from "./volume-options.ts";
@@ -138,7 +140,38 @@ function buildMetadata(
   const { nonce } = vdo;
   const space = new SpaceWaiters({ notifier, hurry: () => journal.hurry(), hasSpace: () => depot.freeBlocks > 0 });
   const blockMap = new BlockMap({ io, notifier, journal, depot, leaves, store, space, rootOrigin, nonce, overlay });
+  depot.discards = buildDiscards({ io, notifier, depot, space, options });
   return { journal, depot, blockMap, space };
+}
+
+/** Freed blocks wait so long for their neighbours before they are discarded on the storage. */
+const DISCARD_DELAY_MILLISECONDS = 1000;
+
+/** What gives freed blocks back to the storage, if that is wanted and the storage takes them. */
+function buildDiscards(parts: {
+  io: StorageIo;
+  notifier: ReadOnlyNotifier;
+  depot: SlabDepot;
+  space: SpaceWaiters;
+  options: Found["options"];
+}): StorageDiscards | null {
+  const { io, notifier, depot, space, options } = parts;
+  const { discardStorage, clock = systemClock, log = () => undefined } = options;
+  if (discardStorage === undefined || options.readOnly) return null;
+  const { groupBlocks, delayMs = DISCARD_DELAY_MILLISECONDS } = discardStorage;
+  if (!io.canDiscard) {
+    log("warning", "the storage cannot discard: freed blocks are not given back to it");
+    return null;
+  }
+  const hold = (slab: Slab, first: number, count: number): void => {
+    space.hold();
+    depot.holdFree(slab, first, count);
+  };
+  const release = (slab: Slab, first: number): void => {
+    depot.releaseFree(slab, first);
+    space.release();
+  };
+  return new StorageDiscards({ io, notifier, clock, log, groupBlocks, delayMs, hold, release });
 }
 
 function slabRules(config: SlabConfig, nonce: bigint): SlabRules {

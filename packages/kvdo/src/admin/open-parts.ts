@@ -34,6 +34,9 @@ import type { RecoveryCause, VolumeEvent, VolumeOptions } from "./volume-options
 /** Smallest block map cache. */
 const CACHE_BLOCKS_MIN = 128;
 
+/** Blocks that are discarded together at most: 2 MiB. */
+const DISCARD_GROUP_MAX = 512;
+
 /** Reads the geometry block. Throws as `decodeGeometryBlock` does. */
 export async function readGeometry(device: BlockDevice): Promise<Geometry> {
   if (device.blockCount < 1) {
@@ -64,6 +67,10 @@ function checkOptions(options: VolumeOptions, journalBlocks: number): void {
   }
   const vios = options.dataVios ?? DATA_VIOS_MAX;
   if (!Number.isInteger(vios) || vios < 1 || vios > DATA_VIOS_MAX) refuse("dataVios", vios, `1 to ${DATA_VIOS_MAX}`);
+  const group = options.discardStorage?.groupBlocks ?? 1;
+  if (!Number.isInteger(group) || group < 1 || group > DISCARD_GROUP_MAX) {
+    refuse("discardStorage.groupBlocks", group, `1 to ${DISCARD_GROUP_MAX}`);
+  }
   const size = options.logicalBlockSize ?? BLOCK_SIZE;
   if (size !== 512 && size !== BLOCK_SIZE) refuse("logicalBlockSize", size, "512 or 4096");
 }

@@ -32,6 +32,11 @@ export interface VolumeOptions {
   logicalBlockSize?: 512 | 4096;
   /** Largest discard that is treated as one, in blocks; longer ones pass over what is unmapped already. Default 1. */
   maxDiscardBlocks?: number;
+  /**
+   * Discard freed blocks on the storage: in aligned groups of so many blocks (1 to 512), when they have waited so long for their
+   * neighbours (default one second). Default: never. Storage that cannot discard gets none.
+   */
+  discardStorage?: { groupBlocks: number; delayMs?: number };
   /** Logical blocks to grow to at this start; not less than the volume has. */
   logicalBlocks?: number;
   /** Requests of one block in flight at most: 1 to 2048, the default. */

@@ -35,10 +35,22 @@ export class SpaceWaiters {
     this.#freeing++;
   }
 
+  /** Free blocks are kept from being used, or let go: a write that finds no others waits for them. */
+  hold(): void {
+    this.#freeing++;
+  }
+  release(): void {
+    this.#ended();
+  }
+
   /** It has lost it, or never will. */
   end(vio: DataVio): void {
     if (!vio.isFreeing) return;
     vio.isFreeing = false;
+    this.#ended();
+  }
+
+  #ended(): void {
     this.#freeing--;
     if (this.#waiting.length === 0 || this.#wakeScheduled) return;
     if (this.#freeing > 0 && !this.#hasSpace()) return;

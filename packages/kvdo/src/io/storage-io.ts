@@ -104,6 +104,21 @@ export class StorageIo {
     bios.fua += fuaCount;
   }
 
+  /** True when the storage can forget blocks. */
+  get canDiscard(): boolean {
+    return this.device.discard !== undefined;
+  }
+
+  /** Number on the device of block `pbn`. */
+  deviceBlock(pbn: number): number {
+    return pbn - this.#offset;
+  }
+
+  /** Has the storage forget `count` blocks from `pbn`. Uncounted: the original never does it. */
+  async discard(pbn: number, count: number): Promise<void> {
+    await this.device.discard?.(this.deviceBlock(pbn), count);
+  }
+
   /** Reads data blocks, uncounted (see {@link countData}). */
   readData(pbn: number, target: Uint8Array): Promise<void> {
     return this.device.read(pbn - this.#offset, target);

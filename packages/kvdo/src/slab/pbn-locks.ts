@@ -20,6 +20,8 @@ export class PbnLock {
   type: number = LOCK_READ;
   holders = 0;
   hasProvisionalReference = false;
+  /** The provisional reference was the last real one: the block holds data that nobody may need any more. */
+  wasReferenced = false;
   incrementLimit = 0;
   incrementsClaimed = 0;
   /** Compressed blocks: their fragments' writers claim their own increments. */
@@ -63,6 +65,7 @@ export class PbnLockTable {
     lock.type = type;
     lock.holders = 1;
     lock.hasProvisionalReference = false;
+    lock.wasReferenced = false;
     lock.incrementLimit = 0;
     lock.incrementsClaimed = 0;
     lock.isCompressed = false;

@@ -46,6 +46,9 @@ export class ReferenceCounts {
   /** Dirty blocks, the one dirtied first in front. */
   readonly #dirty = new Set<ReferenceBlock>();
   #counts: Uint8Array | null = null;
+  /** Runs of free blocks that nobody may use for a while: provisional in memory, free on the storage. */
+  readonly #held = new Map<number, number>();
+  #heldBlocks = 0;
 
   constructor(dataBlocks: number) {
     this.dataBlocks = dataBlocks;
@@ -95,6 +98,36 @@ export class ReferenceCounts {
     this.freeBlocks++;
   }
 
+  /** True when `count` blocks from `first` are all free. */
+  areFree(first: number, count: number): boolean {
+    for (let sbn = first; sbn < first + count; sbn++) if (this.get(sbn) !== 0) return false;
+    return true;
+  }
+
+  /** Free blocks, held ones included: what is free on the storage. */
+  get unusedBlocks(): number {
+    return this.freeBlocks + this.#heldBlocks;
+  }
+
+  /** Keeps a run of free blocks from being allocated or shared. */
+  hold(first: number, count: number): void {
+    invariant(this.areFree(first, count), "only free blocks are held");
+    this.counts.fill(PROVISIONAL, first, first + count);
+    this.#held.set(first, count);
+    this.#heldBlocks += count;
+    this.freeBlocks -= count;
+  }
+
+  /** Ends a {@link hold}. */
+  release(first: number): void {
+    const count = this.#held.get(first);
+    invariant(count !== undefined, "a run that is released was held");
+    this.#held.delete(first);
+    this.counts.fill(0, first, first + count);
+    this.#heldBlocks -= count;
+    this.freeBlocks += count;
+  }
+
   /** Adds a reference. `replay`: the block may be free, as after a crash. Throws `VDO_REF_COUNT` outside the range. */
   increment(sbn: number, isBlockMap: boolean, lock: PbnLock | null, replay = false): void {
     const count = this.get(sbn);
@@ -118,6 +151,7 @@ export class ReferenceCounts {
       if (lock !== undefined) {
         this.counts[sbn] = PROVISIONAL;
         lock.hasProvisionalReference = true;
+        lock.wasReferenced = true;
       } else {
         this.counts[sbn] = 0;
         this.freeBlocks++;
@@ -152,6 +186,7 @@ export class ReferenceCounts {
   encode(index: number, target: Uint8Array): void {
     const first = index * COUNTS_PER_BLOCK;
     const counts = this.counts;
+    const held = [...this.#held];
     target.fill(0, 0, BLOCK_SIZE);
     for (let sector = 0; sector < SECTORS_PER_BLOCK; sector++) {
       const at = sector * SECTOR_SIZE;
@@ -159,6 +194,11 @@ export class ReferenceCounts {
       const from = first + sector * COUNTS_PER_SECTOR;
       if (from < counts.length)
         target.set(counts.subarray(from, Math.min(from + COUNTS_PER_SECTOR, counts.length)), at + 8);
+      for (const [start, count] of held) {
+        const begin = Math.max(start - from, 0);
+        const end = Math.min(start + count - from, COUNTS_PER_SECTOR);
+        if (begin < end) target.fill(0, at + 8 + begin, at + 8 + end);
+      }
     }
   }
 

@@ -9,6 +9,7 @@ import type { PbnLockTable } from "./pbn-locks.ts";
 import type { Slab } from "./slab.ts";
 import type { SlabJournal } from "./slab-journal.ts";
 import type { SlabSummary } from "./slab-summary.ts";
+import type { StorageDiscards } from "./storage-discards.ts";
 
 /** Slab configuration of a volume as its super block states it, and what follows from it. */
 export interface SlabRules extends SlabConfig {
@@ -28,6 +29,8 @@ export interface SlabContext {
   readonly pbnLocks: PbnLockTable;
   /** Journals with a tail block that has entries, in the order in which these were begun. */
   readonly dirtyJournals: Set<SlabJournal>;
+  /** Discards freed blocks on the storage; null when that is not wanted. */
+  readonly discards: StorageDiscards | null;
   /** An entry was made and the count was changed, or `update.vio.error` is set. */
   onUpdated(update: ReferenceUpdate): void;
   /** The number of free blocks of `slab` changed by `delta`. */

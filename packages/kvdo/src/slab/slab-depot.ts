@@ -13,6 +13,7 @@ import { Slab } from "./slab.ts";
 import type { SlabContext, SlabRules } from "./slab-context.ts";
 import type { SlabJournal } from "./slab-journal.ts";
 import { SlabSummary } from "./slab-summary.ts";
+import type { StorageDiscards } from "./storage-discards.ts";
 
 /** Slabs loaded at the same time. */
 const LOADS_IN_FLIGHT = 16;
@@ -48,6 +49,7 @@ export class SlabDepot implements SlabContext {
   /** Blocks whose count is not 0. */
   allocatedBlocks = 0;
   readonly scrubber: Scrubber;
+  discards: StorageDiscards | null = null;
   #pending = 0;
   #idleWaiters: (() => void)[] = [];
   #settleWaiters: (() => void)[] = [];
@@ -152,6 +154,21 @@ export class SlabDepot implements SlabContext {
     const slab = this.slabOf(lock.pbn) as Slab;
     slab.counts.dropProvisional(lock.pbn - slab.start);
     this.onFreeChanged(slab, 1);
+    if (lock.wasReferenced) this.discards?.note(slab, lock.pbn - slab.start);
+  }
+
+  /** Keeps free blocks from being used, in I/O of the slab; they count as free all the same. */
+  holdFree(slab: Slab, first: number, count: number): void {
+    this.busy();
+    slab.counts.hold(first, count);
+    this.#allocator.onFreeChanged(slab);
+  }
+
+  /** Ends {@link holdFree}. */
+  releaseFree(slab: Slab, first: number): void {
+    slab.counts.release(first);
+    this.#allocator.onFreeChanged(slab);
+    this.idle();
   }
 
   onFreeChanged(slab: Slab, delta: number): void {
@@ -225,9 +242,10 @@ export class SlabDepot implements SlabContext {
 
   /** A slab whose counts are exact is used from now on. */
   open(slab: Slab): void {
-    this.allocatedBlocks += this.config.dataBlocks - slab.freeBlocks;
+    this.allocatedBlocks += this.config.dataBlocks - slab.counts.unusedBlocks;
     if (!slab.journal.isBlank) this.statistics.allocator.slabsOpened++;
     this.#allocator.add(slab);
+    this.discards?.sweep(slab);
   }
 
   /**

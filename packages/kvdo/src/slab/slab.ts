@@ -51,7 +51,7 @@ export class Slab {
 
   /** Fullness hint for the summary: 0 when full, else free blocks scaled to 6 bits, at least 1. */
   get hint(): number {
-    return fullnessHint(this.counts.freeBlocks, this.#context.config.hintShift);
+    return fullnessHint(this.counts.unusedBlocks, this.#context.config.hintShift);
   }
 
   // --- changes
@@ -78,7 +78,9 @@ export class Slab {
     const block = counts.blockOf(sbn);
     if (counts.dirty(block)) block.slabJournalLock = sequence;
     else this.journal.releaseLock(sequence);
-    if (counts.freeBlocks !== before) this.#context.onFreeChanged(this, counts.freeBlocks - before);
+    if (counts.freeBlocks === before) return;
+    this.#context.onFreeChanged(this, counts.freeBlocks - before);
+    if (counts.freeBlocks > before) this.#context.discards?.note(this, sbn);
   }
 
   /** Marks all reference blocks dirty, each needing journal block 1; returns how many locks that took. */

@@ -33,6 +33,8 @@ export interface VolumeSettings {
   cpuThreads: number;
   deduplication: Enabled;
   device: string;
+  /** Whether freed blocks are discarded on the storage; undefined for not. */
+  discardStorage: Enabled | undefined;
   hashZoneThreads: number;
   indexCfreq: number;
   indexMemory: number;
@@ -76,6 +78,7 @@ const KEYS: { readonly [K in Key]: readonly [kind: Kind, fallback: VolumeSetting
   cpuThreads: ["integer", 2],
   deduplication: ["enabled", "enabled"],
   device: ["text", ""],
+  discardStorage: ["optional", undefined],
   hashZoneThreads: ["integer", 1],
   indexCfreq: ["integer", 0],
   indexMemory: ["number", 0.25],

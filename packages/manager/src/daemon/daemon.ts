@@ -30,6 +30,12 @@ import { effectivePolicy, PolicyDevice } from "./write-policy.ts";
 /** Time for clients that are just leaving to be gone, before their connections count as use; in steps of 100 ms. */
 const LEAVING_STEPS = 10;
 
+/**
+ * Freed blocks are discarded in groups: of 64 KiB where a program is run for each run of groups, and one by one on an export,
+ * which takes a TRIM as it takes a write.
+ */
+const DISCARD_GROUP_BLOCKS = { file: 16, block: 16, nbd: 1 } as const;
+
 export type LogText = (level: "info" | "warning" | "error", text: string) => void;
 
 export interface DaemonOptions {
@@ -214,14 +220,15 @@ export class Daemon {
     const { settings, readOnly, environment, paths, log } = this.#options;
     const path = settings.device;
     const onChange = connectionNotes(path, log);
-    const storage = await openStorage({ path, readOnly, command: "start", environment, paths, onChange });
+    const discards = settings.discardStorage === "enabled";
+    const storage = await openStorage({ path, readOnly, command: "start", environment, paths, onChange, discards });
     this.#undo.push(() => storage.release());
     // A running volume never changes its geometry block.
     await storage.device.recognise?.(0);
     return storage;
   }
 
-  async #openVolume({ device }: Storage): Promise<void> {
+  async #openVolume({ device, info }: Storage): Promise<void> {
     const { settings, readOnly, environment, log } = this.#options;
     const options = {
       readOnly,
@@ -231,6 +238,7 @@ export class Daemon {
       maximumAge: Math.min(16380, Math.max(1, settings.blockMapPeriod)),
       maxDiscardBlocks: Math.max(1, Math.floor(settings.maxDiscardSize / 4096)),
       logicalBlockSize: settings.logicalBlockSize === 512 ? (512 as const) : (4096 as const),
+      ...(settings.discardStorage === "enabled" ? { discardGroupBlocks: DISCARD_GROUP_BLOCKS[info.kind] } : {}),
       log,
       onRecovery: (progress: RecoveryProgress) => this.#noteRecovery(progress),
     };

@@ -19,6 +19,7 @@ import { uuidText } from "../values.ts";
 import type { Environment } from "./environment.ts";
 import { acquireLock, type Lock } from "./lock.ts";
 import type { Paths } from "./paths.ts";
+import { PUNCH_PROGRAMS, punchHole } from "./punch-hole.ts";
 import { exportError, isNbdUri, locateStorage, type StorageLocation } from "./storage-location.ts";
 
 /**
@@ -54,6 +55,8 @@ export interface OpenStorageOptions {
   paths: Paths;
   /** Told when the connection to an export is lost, back, or given up. */
   onChange?: ReconnectingOptions["onChange"];
+  /** Offer `discard` where the storage can forget blocks. */
+  discards?: boolean;
 }
 
 /** Opens the storage for this process alone. Throws `VDO_WRONG_STATE` when it is in use, `VDO_USER` when not allowed. */
@@ -80,7 +83,7 @@ export async function openStorage(options: OpenStorageOptions): Promise<Storage>
       const hold = await open(info.path, constants.O_RDONLY | constants.O_EXCL);
       held.push(() => hold.close());
     }
-    const device = await openDevice(info, readOnly, options.onChange);
+    const device = await openDevice(info, readOnly, options);
     held.push(() => device.close());
     if (!readOnly && device.readOnly) {
       throw commandError("VDO_USER", `${path} is exported read-only: a volume on it starts with --readOnly`, path);
@@ -112,9 +115,13 @@ export async function openToRead(
 async function openDevice(
   { path, kind }: StorageLocation,
   readOnly: boolean,
-  onChange?: ReconnectingOptions["onChange"],
+  { onChange, discards = false, environment }: Partial<OpenStorageOptions> = {},
 ): Promise<StorageDevice> {
-  if (kind !== "nbd") return FileDevice.open({ path, readOnly });
+  if (kind !== "nbd") {
+    const programs = discards ? environment?.programs : undefined;
+    if (programs?.find(PUNCH_PROGRAMS[kind]) === undefined) return FileDevice.open({ path, readOnly });
+    return FileDevice.open({ path, readOnly, punchHole: punchHole(programs) });
+  }
   const options = { readOnly, reconnectMs: RECONNECT_MILLISECONDS, ...(onChange === undefined ? {} : { onChange }) };
   return ReconnectingNbdDevice.connect(path, options).catch((error: unknown) => {
     throw exportError(path, error);
