@@ -27,6 +27,7 @@ export function settingsOf(args: Arguments): GivenSettings {
     maxDiscardSize: args["maxDiscardSize"],
     skipHeader: args["skipHeader"],
     slabSize: args["vdoSlabSize"],
+    statusPage: args["statusPage"],
     uuid: args["uuid"],
     writePolicy: args["writePolicy"],
     ackThreads: args["vdoAckThreads"],

@@ -64,7 +64,8 @@ export const MODIFY = subcommand(
     selects: "one",
     options: options.MODIFY,
     atLeastOne: options.MODIFY.filter(
-      ({ flags, help }) => help !== undefined && !["--attach", "--discardStorage", "--onFull"].includes(flags[0]),
+      ({ flags, help }) =>
+        help !== undefined && !["--attach", "--discardStorage", "--onFull", "--statusPage"].includes(flags[0]),
     ),
   },
   ({ manager }, args) => manager.modify(selection(args), settingsOf(args)),

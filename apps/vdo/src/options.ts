@@ -14,6 +14,7 @@ import {
   skipHeader,
   slabSize,
   startTimeout,
+  statusPage,
   storageName,
   uuid,
   type ValueCheck,
@@ -150,6 +151,13 @@ export const ATTACH: OptionSpec = {
   help: "How the volume becomes a device: through the kernel's nbd driver, through nbdfuse and a loop device, or not at all (its NBD socket is served in any case). The default is auto (whatever works here) for root and none for others.",
 };
 
+export const STATUS_PAGE: OptionSpec = {
+  flags: ["--statusPage"],
+  metavar: "<page>",
+  check: statusPage,
+  help: "Shows the running volume, with its switches, to browsers on this machine: enabled (on any free port), or a port of 127.0.0.1. start and status print the URL, with a secret token. The default is disabled.",
+};
+
 const SIZES: readonly OptionSpec[] = [
   {
     flags: ["--vdoLogicalSize"],
@@ -215,6 +223,7 @@ const VOLUME: readonly OptionSpec[] = [
     check: (text) => text,
     help: "A shell command that is run at 80 % of the physical size and at each 5 % more, with the volume's name and the percentage as its words; an empty string for none.",
   },
+  STATUS_PAGE,
   {
     flags: ["--uuid"],
     metavar: "<uuid>",
@@ -264,6 +273,7 @@ const MODIFIABLE: readonly OptionSpec[] = VOLUME.filter(({ flags }) =>
     "--discardStorage",
     "--maxDiscardSize",
     "--onFull",
+    "--statusPage",
     "--uuid",
     "--vdoAckThreads",
     "--vdoBioRotationInterval",
@@ -379,5 +389,9 @@ export const START: readonly OptionSpec[] = [
     metavar: "<seconds>",
     check: startTimeout,
     help: "How long to wait until the volume is served; 0, the default, waits without limit.",
+  },
+  {
+    ...STATUS_PAGE,
+    help: "Whether and where this start shows the volume to browsers of this machine: disabled, enabled (on any free port), or a port of 127.0.0.1. The default is what create or modify stored.",
   },
 ];

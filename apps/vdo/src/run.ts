@@ -3,6 +3,7 @@ import { realpathSync } from "node:fs";
 import {
   type AttachChoice,
   announceLaunch,
+  announceStatusPage,
   CommandLog,
   type Environment,
   exitStatus,
@@ -13,6 +14,7 @@ import {
   Paths,
   type PoolSettings,
   readyLine,
+  type StatusPageChoice,
   serve,
   servePool,
   spawnLauncher,
@@ -107,10 +109,12 @@ async function serveHere({ name, args, manager, log, environment }: Foreground):
     readOnly,
     attach: (args["attach"] ?? undefined) as AttachChoice | undefined,
     socketGroup: (args["socketGroup"] ?? undefined) as string | undefined,
+    statusPage: (args["statusPage"] ?? undefined) as StatusPageChoice | undefined,
     environment,
-    onReady: ({ state, settings, choice, volume }) => {
+    onReady: async ({ state, settings, choice, statusPage, volume }) => {
       const { mode } = volume.status();
       announceLaunch({ environment, log }, settings, { attach: choice, readOnly }, { ...state, mode });
+      await announceStatusPage({ log, paths: new Paths(environment) }, name, statusPage);
       log.announce(readyLine(state));
     },
   });
@@ -137,6 +141,7 @@ function runDaemon(words: readonly string[], environment: Environment): Promise<
     attach: option("attach") as AttachChoice | undefined,
     socketGroup: option("socketGroup"),
     logLevel: option("logLevel") as LogLevel | undefined,
+    statusPage: option("statusPage"),
     environment,
     onReady: () => undefined,
   });

@@ -1,5 +1,5 @@
 /** The subcommands: what each selects, its options, and what it does with a manager. */
-import type { CommandLog, CreateOptions, Environment, Manager } from "@vdo/manager";
+import type { CommandLog, CreateOptions, Environment, Manager, StatusPageChoice } from "@vdo/manager";
 import { type Arguments, createOptions, selection } from "./arguments.ts";
 import {
   ACTIVATE,
@@ -57,6 +57,7 @@ async function runStart(session: Session, args: Arguments): Promise<number | und
     forceRebuild: args["forceRebuild"] === true,
     attach: (args["attach"] ?? undefined) as CreateOptions["settings"]["attach"],
     socketGroup: (args["socketGroup"] ?? undefined) as string | undefined,
+    statusPage: (args["statusPage"] ?? undefined) as StatusPageChoice | undefined,
     timeoutSeconds: (args["startTimeout"] ?? 0) as number,
   });
   return undefined;

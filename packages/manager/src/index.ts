@@ -9,7 +9,7 @@ export type { FormatVolumeOptions } from "./commands/format.ts";
 export type { GrowLogicalOptions, GrowPhysicalOptions } from "./commands/grow.ts";
 export type { ImportOptions } from "./commands/import.ts";
 export type { StorageChoice, ToolOutput } from "./commands/offline.ts";
-export { announceLaunch, readyLine, type StartOptions } from "./commands/start.ts";
+export { announceLaunch, announceStatusPage, readyLine, type StartOptions } from "./commands/start.ts";
 export type { StopOptions } from "./commands/stop.ts";
 export { CONFIGURATION_VERSION, Configuration } from "./config/configuration.ts";
 export { defaultSettings, type VolumeSettings } from "./config/volume-settings.ts";
@@ -65,6 +65,7 @@ export { humanSize } from "./stats/human-size.ts";
 export { type SizeForm, type TableRow, tableHeader, tableLine, tableLines } from "./stats/table.ts";
 export { statisticsMap, verboseLines } from "./stats/verbose.ts";
 export { type MeasuredVolume, RunningVolumes, type SampledVolume, type ShownVolume } from "./stats/volumes.ts";
+export type { ActivityRates, Notice, VolumeHistory, VolumeSnapshot, VolumeSpace } from "./status-page/snapshot.ts";
 export {
   type PoolLauncher,
   type PoolLaunchRequest,
@@ -99,9 +100,11 @@ export {
   logicalSize,
   maxDiscardSize,
   physicalSize,
+  type StatusPageChoice,
   skipHeader,
   slabSize,
   startTimeout,
+  statusPage,
   storageName,
   uuid,
   type ValueCheck,

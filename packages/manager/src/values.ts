@@ -150,6 +150,13 @@ export const storageName: ValueCheck<string> = (text) => {
 /** Whole seconds of 0 to 10 days; 0 means no limit. */
 export const startTimeout: ValueCheck<number> = integer(0, 864_000);
 
+/** `--statusPage`: `disabled`, `enabled` (on any free port), or a port of the loopback. */
+export const statusPage: ValueCheck<string> = (text) => {
+  if (text === "disabled" || text === "enabled") return text;
+  if (/^[1-9]\d{0,4}$/.test(text) && Number(text) <= 65535) return text;
+  return refuse(text, "must be 'enabled', 'disabled' or a port from 1 to 65535");
+};
+
 export const ENABLED_CHOICES = ["disabled", "enabled"] as const;
 export const WRITE_POLICIES = ["async", "async-unsafe", "sync", "auto"] as const;
 export const LOG_LEVELS = ["critical", "error", "warning", "notice", "info", "debug"] as const;
@@ -158,4 +165,6 @@ export const ATTACH_CHOICES = ["auto", "nbd", "fuse", "none"] as const;
 export type Enabled = (typeof ENABLED_CHOICES)[number];
 export type WritePolicy = (typeof WRITE_POLICIES)[number];
 export type LogLevel = (typeof LOG_LEVELS)[number];
+/** `enabled`, `disabled`, or a port in decimal. */
+export type StatusPageChoice = string;
 export type AttachChoice = (typeof ATTACH_CHOICES)[number];

@@ -1,11 +1,15 @@
 /** `vdo start`: have a daemon serve the volume, and say where it is. */
+import { readFile } from "node:fs/promises";
 import type { Configuration } from "../config/configuration.ts";
 import type { VolumeSettings } from "../config/volume-settings.ts";
 import type { ReadyReport } from "../daemon/launcher.ts";
 import { recoveryReason, recoveryText } from "../daemon/recovery-text.ts";
 import type { DaemonState } from "../daemon/state.ts";
+import type { RecoveryProgress } from "../engine.ts";
 import { commandError } from "../errors.ts";
-import type { AttachChoice, LogLevel } from "../values.ts";
+import type { Paths } from "../host/paths.ts";
+import type { StatusPageState } from "../status-page/status-page.ts";
+import type { AttachChoice, LogLevel, StatusPageChoice } from "../values.ts";
 import { checkCache, checkMemory } from "./checks.ts";
 import { askDaemon, type CommandContext, isRunning, requireFinished } from "./context.ts";
 import { memoryLine } from "./memory.ts";
@@ -20,6 +24,8 @@ export interface StartOptions {
   logLevel?: LogLevel | undefined;
   /** Rebuild a volume that is in read-only mode. */
   forceRebuild?: boolean | undefined;
+  /** Overrides the stored choice for this start. */
+  statusPage?: StatusPageChoice | undefined;
   /** Seconds; 0 waits without limit. */
   timeoutSeconds: number;
 }
@@ -82,6 +88,7 @@ async function launch(context: CommandContext, settings: VolumeSettings, options
       attach,
       socketGroup: options.socketGroup,
       logLevel: options.logLevel,
+      statusPage: options.statusPage,
       timeoutSeconds: options.timeoutSeconds,
       environment,
       paths,
@@ -138,9 +145,34 @@ export async function announceReady(context: CommandContext, { name }: VolumeSet
     if (otherwise !== "") context.log.announce(otherwise);
     return;
   }
-  const { state } = (await askDaemon(context, name, "ready")) as { state: DaemonState | null };
+  const { state, statusPage } = (await askDaemon(context, name, "ready")) as ReadyAnswer;
+  await announceStatusPage(context, name, statusPage);
   if (state === null) context.log.announce(`VDO ${name} is starting`);
   else context.log.announce(readyLine(state));
+}
+
+/** The answer of a daemon to the operation `ready`; daemons of older versions leave keys out. */
+export interface ReadyAnswer {
+  state: DaemonState | null;
+  recovery?: RecoveryProgress | null;
+  statusPage?: StatusPageState | null;
+}
+
+/** Where the status page is, for those who may open it. */
+export async function announceStatusPage(
+  { log, paths }: Pick<CommandContext, "log" | "paths">,
+  name: string,
+  page: StatusPageState | null | undefined,
+): Promise<void> {
+  if (page === null || page === undefined) return;
+  if ("failure" in page) log.warning(page.failure);
+  else log.announce(`      Status page: ${await statusPageUrl(paths, name, page.url)}`);
+}
+
+/** The page's URL, with the token for users who can read it: the browser keeps what follows the number sign to itself. */
+export async function statusPageUrl(paths: Paths, name: string, url: string): Promise<string> {
+  const token = await readFile(paths.volume(name).tokenFile, "utf8").catch(() => undefined);
+  return token === undefined ? url : `${url}#token=${token.trim()}`;
 }
 
 export function readyLine({ instance, attach }: Pick<DaemonState, "instance" | "attach">): string {

@@ -10,9 +10,11 @@ import type { DaemonState } from "../daemon/state.ts";
 import type { RecoveryProgress, VolumeStatistics } from "../engine.ts";
 import { renderSize } from "../size.ts";
 import { statisticsMap } from "../stats/verbose.ts";
+import type { StatusPageState } from "../status-page/status-page.ts";
 import { yamlText } from "../yaml-text.ts";
 import { askDaemon, type CommandContext, isRunning, requireFinished } from "./context.ts";
 import { inspectVolume } from "./inspect.ts";
+import { type ReadyAnswer, statusPageUrl } from "./start.ts";
 
 const NOT_AVAILABLE = "not available";
 
@@ -82,10 +84,21 @@ async function volumeStatus(
     UUID: `VDO-${stored.uuidText}`,
     "Attached as": running === undefined ? NOT_AVAILABLE : running.state.attach.path,
     "Daemon process": running?.state.pid ?? NOT_AVAILABLE,
+    "Status page": asked === undefined ? NOT_AVAILABLE : await statusPageStatus(context, name, asked.statusPage),
     "NBD URI": running === undefined ? NOT_AVAILABLE : nbdUri(name, running.state.nbdSocket),
     "VDO statistics":
       running === undefined ? NOT_AVAILABLE : { [`/dev/mapper/${name}`]: statisticsMap(running.statistics) },
   };
+}
+
+/** The page's URL, why there is none, or that none was asked for. */
+async function statusPageStatus(
+  { paths }: CommandContext,
+  name: string,
+  page: StatusPageState | null | undefined,
+): Promise<string> {
+  if (page === null || page === undefined) return "disabled";
+  return "url" in page ? statusPageUrl(paths, name, page.url) : `${NOT_AVAILABLE}: ${page.failure}`;
 }
 
 /** What is as the configuration says, whether the volume runs or not. */
@@ -146,21 +159,19 @@ interface RunningStatus {
   settings: VolumeSettings;
 }
 
-/** `running` is undefined while the daemon is still starting. */
-async function runningStatus(
-  context: CommandContext,
-  name: string,
-): Promise<{ running?: RunningStatus; recovery: RecoveryProgress | null }> {
-  const ready = (await askDaemon(context, name, "ready")) as {
-    state: DaemonState | null;
-    recovery?: RecoveryProgress | null;
-  };
-  const { state, recovery = null } = ready;
-  if (state === null) return { recovery };
+interface AskedStatus extends Pick<ReadyAnswer, "statusPage"> {
+  /** Undefined while the daemon is still starting. */
+  running?: RunningStatus;
+  recovery: RecoveryProgress | null;
+}
+
+async function runningStatus(context: CommandContext, name: string): Promise<AskedStatus> {
+  const { state, recovery = null, statusPage = null } = (await askDaemon(context, name, "ready")) as ReadyAnswer;
+  if (state === null) return { recovery, statusPage };
   const line = String(await askDaemon(context, name, "status"));
   const statistics = (await askDaemon(context, name, "stats")) as VolumeStatistics;
   const plain = (await askDaemon(context, name, "settings")) as Record<string, unknown>;
-  return { running: { line, state, statistics, settings: settingsFromPlain(plain, name) }, recovery };
+  return { running: { line, state, statistics, settings: settingsFromPlain(plain, name) }, recovery, statusPage };
 }
 
 async function configurationFile(path: string): Promise<Record<string, string>> {

@@ -6,7 +6,7 @@
  */
 import { commandError } from "../errors.ts";
 import { parseSize, renderSize } from "../size.ts";
-import type { AttachChoice, Enabled, WritePolicy } from "../values.ts";
+import type { AttachChoice, Enabled, StatusPageChoice, WritePolicy } from "../values.ts";
 
 /** State of the last multi-step operation; anything but `finished` and `unknown` means that it was interrupted. */
 export type OperationState =
@@ -52,6 +52,8 @@ export interface VolumeSettings {
   /** Bytes at the beginning and at the end that users do not see: LVM's header, and the room beside it. */
   skipHeader: number | undefined;
   slabSize: number;
+  /** The page in which a running volume shows itself; undefined in files of the legacy manager, and then disabled. */
+  statusPage: StatusPageChoice | undefined;
   /** Null: not given; empty: a random one was asked for. Not the volume's UUID in general. */
   uuid: string | null;
   writePolicy: WritePolicy;
@@ -94,6 +96,7 @@ const KEYS: { readonly [K in Key]: readonly [kind: Kind, fallback: VolumeSetting
   physicalThreads: ["integer", 1],
   skipHeader: ["size", undefined],
   slabSize: ["size", 2048 * M],
+  statusPage: ["optional", undefined],
   uuid: ["nullable", null],
   writePolicy: ["text", "auto"],
 };

@@ -17,7 +17,8 @@ import type { Environment } from "../host/environment.ts";
 import { pause } from "../host/lock.ts";
 import type { Paths, VolumePaths } from "../host/paths.ts";
 import { type OpenStorageOptions, openStorage, type Storage } from "../host/storage.ts";
-import { type AttachChoice, uuidText, type WritePolicy } from "../values.ts";
+import { StatusPage, type StatusPageState, startStatusPage } from "../status-page/status-page.ts";
+import { type AttachChoice, type StatusPageChoice, uuidText, type WritePolicy } from "../values.ts";
 import type { ExportServer } from "./exporter.ts";
 import { runFullHook } from "./full-hook.ts";
 import { FullnessMonitor } from "./fullness.ts";
@@ -38,6 +39,8 @@ const DISCARD_GROUP_BLOCKS = { file: 16, block: 16, nbd: 1 } as const;
 
 export type LogText = (level: "info" | "warning" | "error", text: string) => void;
 
+export type DaemonStage = "starting" | "ready" | "stopping" | "stopped";
+
 export interface DaemonOptions {
   settings: VolumeSettings;
   readOnly: boolean;
@@ -45,6 +48,10 @@ export interface DaemonOptions {
   attach?: AttachChoice | undefined;
   /** Group that owns the sockets, by name. */
   socketGroup?: string | undefined;
+  /** Overrides the choice stored in the settings. */
+  statusPage?: StatusPageChoice | undefined;
+  /** Where the switches of the status page are stored. */
+  configurationFile: string;
   /** An inherited listening socket to serve on besides the volume's own. */
   descriptor?: number | undefined;
   environment: Environment;
@@ -63,11 +70,13 @@ export class Daemon {
   #volume!: VolumeHandle;
   #storage!: Storage;
   #policy!: PolicyDevice;
-  #measured!: MeasuredDevice;
+  #fullness: FullnessMonitor | undefined;
+  #measured: MeasuredDevice | undefined;
+  #statusPage: StatusPage | { failure: string } | undefined;
   #exports!: ExportServer;
   #state!: DaemonState;
   #recovery: RecoveryProgress | null = null;
-  #stage: "starting" | "ready" | "stopping" | "stopped" = "starting";
+  #stage: DaemonStage = "starting";
   #stopped!: () => void;
   /** Resolves when the volume is closed and everything is released. */
   readonly ended: Promise<void>;
@@ -114,7 +123,7 @@ export class Daemon {
     return this.#state;
   }
 
-  get stage(): string {
+  get stage(): DaemonStage {
     return this.#stage;
   }
 
@@ -148,9 +157,30 @@ export class Daemon {
     return { ...this.#volume.statistics(), instance: this.#state.instance };
   }
 
-  /** What the clients of the volume asked for since it was started. */
-  get activity(): ClientActivity {
-    return this.#measured.activity;
+  /** That the volume is nearly full; undefined when it is not. */
+  get warning(): string | undefined {
+    return this.#fullness?.warning;
+  }
+
+  /** What the clients of the volume asked for since it was started; undefined until they can ask. */
+  get activity(): ClientActivity | undefined {
+    return this.#measured?.activity;
+  }
+
+  /** Client connections open now. */
+  get clients(): number {
+    return this.#exports.connections();
+  }
+
+  get isServedReadOnly(): boolean {
+    return this.#options.readOnly;
+  }
+
+  /** Where the status page is, or why there is none; null when none was asked for. */
+  get statusPage(): StatusPageState | null {
+    const page = this.#statusPage;
+    if (page === undefined) return null;
+    return page instanceof StatusPage ? { url: page.url } : page;
   }
 
   async #start(): Promise<void> {
@@ -159,6 +189,7 @@ export class Daemon {
     await this.#listenForCommands();
     await this.#cleanUpAfterTheDead();
     await writeFile(this.#files.pidFile, `${process.pid}\n`);
+    await this.#showStatus();
     const storage = await this.#openStorage();
     this.#storage = storage;
     const instance = await freeInstance(paths);
@@ -169,7 +200,7 @@ export class Daemon {
     await writeState(this.#files.stateFile, this.#state);
     this.#stage = "ready";
     const { settings, environment } = this.#options;
-    const monitor = new FullnessMonitor({
+    this.#fullness = new FullnessMonitor({
       name: this.name,
       status: () => this.#volume.status(),
       clock: environment.clock,
@@ -179,8 +210,8 @@ export class Daemon {
         if (onFull !== undefined && onFull !== "") runFullHook(onFull, { name: this.name, percent }, environment, log);
       },
     });
-    monitor.start();
-    this.#undo.push(async () => monitor.stop());
+    this.#fullness.start();
+    this.#undo.push(async () => this.#fullness?.stop());
     log("info", `VDO instance ${instance} volume is ready at ${attachment.path}`);
   }
 
@@ -214,6 +245,19 @@ export class Daemon {
     }
     await removeRuntimeFiles(paths, this.name);
     await mkdir(this.#files.folder, { recursive: true, mode: environment.uid === 0 ? 0o750 : 0o700 });
+  }
+
+  /** The page comes before the volume: a recovery may be long, and is worth a look. */
+  async #showStatus(): Promise<void> {
+    const { settings, configurationFile, log, statusPage } = this.#options;
+    const choice = statusPage ?? settings.statusPage ?? "disabled";
+    if (choice === "disabled") return;
+    const { tokenFile } = this.#files;
+    const page = await startStatusPage({ daemon: this, choice, tokenFile, configurationFile, log });
+    this.#statusPage = page;
+    if (!(page instanceof StatusPage)) return;
+    this.#undo.push(() => page.stop());
+    log("info", `the status page is at ${page.url}; its token is in ${tokenFile}`);
   }
 
   async #openStorage(): Promise<Storage> {

@@ -5,8 +5,9 @@ test("each level of fullness warns once, until the use has fallen well below it"
   const warnings: string[] = [];
   const hooks: string[] = [];
   let usedBlocks = 0;
+  let mode: "normal" | "recovering" = "normal";
   const status = () => ({
-    mode: "normal" as const,
+    mode,
     recovering: false,
     indexState: "online",
     compression: true,
@@ -32,4 +33,10 @@ test("each level of fullness warns once, until the use has fallen well below it"
     "VDO v0 is now 99.99% full.",
   ]);
   expect(hooks).toEqual(["80.69", "85.00", "80.00", "99.99"]);
+  expect(monitor.warning).toBe("VDO v0 is now 99.99% full.");
+  mode = "recovering";
+  expect(monitor.warning).toBeUndefined();
+  mode = "normal";
+  usedBlocks = 7999;
+  expect(monitor.warning).toBeUndefined();
 });

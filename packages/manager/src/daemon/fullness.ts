@@ -35,6 +35,12 @@ export class FullnessMonitor {
     this.#onFull = onFull;
   }
 
+  /** What is to be said of the present use; undefined below the first level. */
+  get warning(): string | undefined {
+    const percent = this.#percent();
+    return percent < FIRST_PERCENT ? undefined : this.#warning(percent);
+  }
+
   /** Looks now and then every ten seconds, until {@link stop}. */
   start(): void {
     this.check();
@@ -47,13 +53,22 @@ export class FullnessMonitor {
 
   /** Compares the present use with the levels. */
   check(): void {
-    const { usedBlocks, totalBlocks } = this.#status();
-    const percent = (100 * usedBlocks) / totalBlocks;
+    const percent = this.#percent();
     const level = percent < FIRST_PERCENT ? 0 : Math.floor(percent / STEP_PERCENT) * STEP_PERCENT;
     if (level > this.#warned) {
-      this.#log("warning", `VDO ${this.#name} is now ${percent.toFixed(2)}% full.`);
+      this.#log("warning", this.#warning(percent));
       this.#warned = level;
       this.#onFull(percent.toFixed(2));
     } else if (this.#warned > 0 && percent < this.#warned - STEP_PERCENT) this.#warned = level;
+  }
+
+  /** Percent of the physical blocks in use; 0 while it cannot be told. */
+  #percent(): number {
+    const { mode, usedBlocks, totalBlocks } = this.#status();
+    return mode === "normal" ? (100 * usedBlocks) / totalBlocks : 0;
+  }
+
+  #warning(percent: number): string {
+    return `VDO ${this.#name} is now ${percent.toFixed(2)}% full.`;
   }
 }

@@ -3,7 +3,7 @@ import type { Attachment } from "../attach/attachment.ts";
 import type { RecoveryProgress, VolumeStatus } from "../engine.ts";
 import type { Environment } from "../host/environment.ts";
 import type { Paths } from "../host/paths.ts";
-import type { AttachChoice, LogLevel } from "../values.ts";
+import type { AttachChoice, LogLevel, StatusPageChoice } from "../values.ts";
 
 export interface LaunchRequest {
   name: string;
@@ -14,6 +14,8 @@ export interface LaunchRequest {
   socketGroup?: string | undefined;
   /** What the daemon logs: this level and those that are worse. */
   logLevel?: LogLevel | undefined;
+  /** Overrides the stored choice for this start. */
+  statusPage?: StatusPageChoice | undefined;
   /** Seconds to wait; 0 waits without limit. */
   timeoutSeconds: number;
   environment: Environment;

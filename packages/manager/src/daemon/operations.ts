@@ -31,6 +31,7 @@ export function daemonOperations(daemon: Daemon): ReadonlyMap<string, ControlHan
         stage: daemon.stage,
         state: daemon.stage === "starting" ? null : daemon.state,
         recovery: daemon.recovery,
+        statusPage: daemon.statusPage,
       }),
     ],
     ["stats", ready((request) => statistics(daemon, request["form"]))],
@@ -59,7 +60,9 @@ function properties(daemon: Daemon): KnownVolume {
 }
 
 function statistics(daemon: Daemon, form: unknown): unknown {
-  return form === "text" ? statsMessage(daemon.statistics()) : daemon.statistics();
+  if (form === "text") return statsMessage(daemon.statistics());
+  const { warning } = daemon;
+  return { ...daemon.statistics(), ...(warning === undefined ? {} : { warning }) };
 }
 
 function status(daemon: Daemon): string {

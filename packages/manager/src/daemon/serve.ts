@@ -5,7 +5,7 @@ import type { RecoveryProgress } from "../engine.ts";
 import { timestamp } from "../host/command-log.ts";
 import type { Environment } from "../host/environment.ts";
 import { Paths } from "../host/paths.ts";
-import { type AttachChoice, LOG_LEVELS, type LogLevel } from "../values.ts";
+import { type AttachChoice, LOG_LEVELS, type LogLevel, type StatusPageChoice } from "../values.ts";
 import { Daemon, type LogText } from "./daemon.ts";
 import { endOnUncaught, keepAlive, report, reportFailure, SignalStop, spareFromMemoryShortage } from "./process.ts";
 import { recoveryText } from "./recovery-text.ts";
@@ -19,9 +19,10 @@ export interface ServeOptions {
   socketGroup?: string | undefined;
   /** What is logged: this level and those that are worse. The default is `info`. */
   logLevel?: LogLevel | undefined;
+  statusPage?: StatusPageChoice | undefined;
   environment: Environment;
   /** Told when the volume is ready; a foreground start prints its lines here. */
-  onReady(daemon: Daemon): void;
+  onReady(daemon: Daemon): void | Promise<void>;
 }
 
 /** First descriptor of socket activation. */
@@ -47,6 +48,8 @@ export async function serve(options: ServeOptions): Promise<number> {
       readOnly: options.readOnly,
       attach: options.attach,
       socketGroup: options.socketGroup,
+      statusPage: options.statusPage,
+      configurationFile: options.configurationFile,
       descriptor: inheritedSocket(environment),
       environment,
       paths: new Paths(environment),
@@ -59,7 +62,7 @@ export async function serve(options: ServeOptions): Promise<number> {
     return reportFailure(environment, error);
   }
   const { pid, instance, attach } = daemon.state;
-  options.onReady(daemon);
+  await options.onReady(daemon);
   report(environment, { ready: { pid, instance, attach, mode: daemon.volume.status().mode } });
   signals.apply(() => daemon.stop({ force: daemon.state.attach.kind === "none" }));
   await keepAlive(daemon.ended);

@@ -22,7 +22,7 @@ export function spawnLauncher(command: readonly string[]): Launcher {
 }
 
 function serveArguments(request: LaunchRequest): string[] {
-  const { name, configurationFile, readOnly, attach, socketGroup, logLevel } = request;
+  const { name, configurationFile, readOnly, attach, socketGroup, logLevel, statusPage } = request;
   return [
     `--name=${name}`,
     `--confFile=${configurationFile}`,
@@ -30,5 +30,6 @@ function serveArguments(request: LaunchRequest): string[] {
     ...(readOnly ? ["--readOnly"] : []),
     ...(socketGroup === undefined ? [] : [`--socketGroup=${socketGroup}`]),
     ...(logLevel === undefined ? [] : [`--logLevel=${logLevel}`]),
+    ...(statusPage === undefined ? [] : [`--statusPage=${statusPage}`]),
   ];
 }

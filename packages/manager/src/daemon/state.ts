@@ -48,8 +48,8 @@ export async function runningVolumes(paths: Paths): Promise<string[]> {
 
 /** Removes what a daemon leaves in the runtime folder when it ends. The control socket is its listener's to remove. */
 export async function removeRuntimeFiles(paths: Paths, name: string): Promise<void> {
-  const { folder, nbdSocket, pidFile, stateFile } = paths.volume(name);
-  for (const path of [nbdSocket, pidFile, stateFile, `${stateFile}.new`]) await rm(path, { force: true });
+  const { folder, nbdSocket, pidFile, stateFile, tokenFile } = paths.volume(name);
+  for (const path of [nbdSocket, pidFile, stateFile, `${stateFile}.new`, tokenFile]) await rm(path, { force: true });
   const left = await readdir(folder).catch(() => []);
   if (left.length === 0) await rm(folder, { recursive: true, force: true });
 }

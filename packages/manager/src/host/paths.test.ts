@@ -24,6 +24,7 @@ describe("where things live", () => {
       controlSocket: "/run/vdo/v0/ctl.sock",
       pidFile: "/run/vdo/v0/pid",
       stateFile: "/run/vdo/v0/state.json",
+      tokenFile: "/run/vdo/v0/status-page.token",
       fuseFolder: "/run/vdo/v0/fuse",
       logFile: "/var/log/vdo/v0.log",
     });

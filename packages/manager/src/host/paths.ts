@@ -19,6 +19,8 @@ export interface VolumePaths {
   readonly controlSocket: string;
   readonly pidFile: string;
   readonly stateFile: string;
+  /** Token of the status page. */
+  readonly tokenFile: string;
   readonly fuseFolder: string;
   readonly logFile: string;
 }
@@ -55,6 +57,7 @@ export class Paths {
       controlSocket: this.#socket(folder, "ctl.sock"),
       pidFile: join(folder, "pid"),
       stateFile: join(folder, "state.json"),
+      tokenFile: join(folder, "status-page.token"),
       fuseFolder: join(folder, "fuse"),
       logFile: join(this.logFolder(), `${name}.log`),
     };

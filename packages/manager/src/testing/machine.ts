@@ -150,6 +150,8 @@ export class TestMachine {
         readOnly: request.readOnly,
         attach: request.attach,
         socketGroup: request.socketGroup,
+        statusPage: request.statusPage,
+        configurationFile: request.configurationFile,
         environment: this.environment,
         paths: this.paths,
         log: () => undefined,
