@@ -48,6 +48,13 @@ export { Manager, type ManagerOptions } from "./manager.ts";
 export { type MetricsAddress, MetricsServer } from "./metrics/metrics-server.ts";
 export { metricsCatalogue, metricsText } from "./metrics/volume-metrics.ts";
 export { OfflineTools } from "./offline-tools.ts";
+export {
+  actOnBitmapsAtRest,
+  BITMAP_ACTIONS,
+  type BitmapAction,
+  type BitmapReport,
+  type BitmapRequest,
+} from "./ploop/ploop-bitmaps.ts";
 export { copyDisk, type PloopCopyOptions } from "./ploop/ploop-copy.ts";
 export {
   askPloop,

@@ -1,6 +1,10 @@
+export { BitmapSet } from "./device/bitmap-set.ts";
 export { MESSAGE_NAMES, type MessageHost, sendMessage, statusLine } from "./device/messages.ts";
-export { PloopDevice, type PloopOpenOptions, type StackFile } from "./device/ploop-device.ts";
-export { type DiskOptions, PloopDisk } from "./disk/ploop-disk.ts";
+export type { StackFile } from "./device/open-stack.ts";
+export { PloopDevice, type PloopOpenOptions } from "./device/ploop-device.ts";
+export type { DiskOptions } from "./disk/disk-state.ts";
+export { type DiskCheckOptions, PloopDisk } from "./disk/ploop-disk.ts";
+export type { SnapshotOptions } from "./disk/snapshots.ts";
 export type { Errno } from "./errors.ts";
 export { DeviceFile } from "./file/device-file.ts";
 export type { ImageDirectory, ImageFile } from "./file/image-file.ts";
@@ -29,6 +33,7 @@ export {
   checkImage,
 } from "./image/check.ts";
 export { type CreateImageOptions, createImage, type ImageMode } from "./image/create.ts";
+export { BITMAP_GRANULARITY, DirtyBitmap, type DirtyRange } from "./image/dirty-bitmap.ts";
 export {
   copyToRaw,
   growImage,

@@ -1,6 +1,7 @@
 import { isVdoError } from "@vdo/base";
 import { describe, expect, test } from "vitest";
-import { PloopDevice, type StackFile } from "../src/device/ploop-device.ts";
+import type { StackFile } from "../src/device/open-stack.ts";
+import { PloopDevice } from "../src/device/ploop-device.ts";
 import type { DeviceFile } from "../src/file/device-file.ts";
 import { type DiskDescriptor, formatDescriptor, parseDescriptor } from "../src/format/descriptor.ts";
 import { IN_USE } from "../src/format/header.ts";

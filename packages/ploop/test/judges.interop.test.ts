@@ -12,7 +12,7 @@ import { DESCRIPTOR_NAME, formatDescriptor, parseDescriptor } from "../src/forma
 import { checkImage } from "../src/image/check.ts";
 import { createImage } from "../src/image/create.ts";
 import { goldenContent, unpackGolden } from "./support/golden.ts";
-import { imageOptions, ploop, qemuContent, qemuImg, qemuIo, scratch } from "./support/judges.ts";
+import { imageOptions, ploop, qemuBitmap, qemuContent, qemuImg, qemuIo, scratch } from "./support/judges.ts";
 
 const MIB = 1 << 20;
 const newGuid = (): string => `{${randomUUID()}}`;
@@ -53,7 +53,7 @@ async function checkByJudges(disk: PloopDisk): Promise<void> {
 }
 
 describeWith(
-  ["ploop", "qemu-img", "qemu-io"],
+  ["ploop", "qemu-img", "qemu-io", "qemu-nbd", "nbdinfo"],
   "images and stacks, judged by ploop 1.15 and QEMU",
   () => {
     beforeEach(async () => {
@@ -201,6 +201,36 @@ describeWith(
       await checkByJudges(disk);
       const content = await qemuContent(folder, ["g.hds"]);
       expect([0, 1, 3200, 9568, 2].map((cluster) => content[cluster * 32768])).toEqual([1, 2, 3201 & 0xff, 77, 0]);
+    });
+
+    test.each([64, 2048])("a dirty bitmap of ours (cluster %i) is QEMU's, bit for bit", async (clusterSectors) => {
+      const uuid = randomUUID();
+      const disk = await PloopDisk.create({
+        directory: new NodeDirectory(folder),
+        newGuid,
+        file: "b.hds",
+        image: { version: 2, sizeSectors: 16 * 2048, clusterSectors },
+      });
+      const device = await disk.open();
+      const bitmap = device.bitmaps.start({ uuid, sizeSectors: 16 * 2048 });
+      for (const part of [0, 2, 3, 31]) await device.write(part * 128 + 5, new Uint8Array(512).fill(1));
+      await device.close();
+      expect(await qemuBitmap(folder, "b.hds", uuid)).toEqual([
+        [0, 65536],
+        [131072, 131072],
+        [2031616, 65536],
+      ]);
+      // All of it, and, after a write through QEMU, nothing.
+      expect(bitmap.ranges()).toHaveLength(3);
+      const again = await disk.open();
+      again.bitmaps.get(uuid).markAll();
+      await again.close();
+      expect(await qemuBitmap(folder, "b.hds", uuid)).toEqual([[0, 16 * MIB]]);
+      await qemuIo(join(folder, "b.hds"), "write -P 1 0 64k");
+      const last = await disk.open();
+      expect(last.bitmaps.list).toEqual([]);
+      await last.close();
+      await checkByJudges(disk);
     });
 
     test("damage is seen by both: what they refuse, our check refuses", async () => {

@@ -33,7 +33,8 @@ export const NODE_MODULES: Readonly<Record<string, readonly string[]>> = {
   nbd: ["node:net", "node:events", "node:fs", "node:fs/promises"],
   uds: [],
   "persistent-data": [],
-  ploop: ["node:path", "node:fs", "node:fs/promises"],
+  // crypto: the checksum of the format extension.
+  ploop: ["node:path", "node:fs", "node:fs/promises", "node:crypto"],
   kvdo: ["node:worker_threads"],
   // Digests of streams: a function of its bytes alone.
   thin: ["node:crypto"],

@@ -1,4 +1,5 @@
 /** `vdo ploop`: its commands and their options, which are the original's where it has them. */
+import { MESSAGE_NAMES } from "@vdo/ploop";
 import { CommandParser, ParseEnd, type Streams } from "../parser.ts";
 
 /** Exit status of mistakes on the command line, as of the original. */
@@ -58,12 +59,21 @@ export const PLOOP_COMMANDS: { readonly [name: string]: PloopGrammar } = {
       { flags: ["-F", "--hard-force"], help: "Zero entries that cannot be." },
       { flags: ["-c", "--check"], help: "Look for clusters used twice (always done)." },
       { flags: ["-r", "--ro"], help: "Change nothing." },
+      { flags: ["-s", "--silent"], help: "Say nothing: the exit status tells." },
+      { flags: ["-u", "--uuid"], metavar: "UUID", help: "The stack of a snapshot instead of the top's." },
       { flags: ["-d", "--drop-inuse"], help: "Take the dirty flag away when all is well." },
       { flags: ["-S", "--repair-sparse"], help: "Taken and ignored: sparse files are as good." },
     ],
     words: [`${DESCRIPTOR}|IMAGE`],
   },
-  snapshot: { help: "Makes a snapshot, of a running disk too.", options: [UUID], words: [DESCRIPTOR] },
+  snapshot: {
+    help: "Makes a snapshot, of a running disk too.",
+    options: [
+      UUID,
+      { flags: ["-b", "--cbt"], metavar: "UUID", help: "A dirty bitmap of this UUID begins with the snapshot." },
+    ],
+    words: [DESCRIPTOR],
+  },
   "snapshot-list": {
     help: "Lists the snapshots.",
     options: [
@@ -91,7 +101,10 @@ export const PLOOP_COMMANDS: { readonly [name: string]: PloopGrammar } = {
   },
   resize: {
     help: "Makes a disk larger, a running one too.",
-    options: [{ flags: ["-s", "--size"], metavar: "SIZE", required: true, help: "New size." }],
+    options: [
+      { flags: ["-s", "--size"], metavar: "SIZE", required: true, help: "New size." },
+      { flags: ["--shrink"], help: "Make a plain disk smaller; what lies beyond is lost." },
+    ],
     words: [DESCRIPTOR],
   },
   convert: {
@@ -130,9 +143,21 @@ export const PLOOP_COMMANDS: { readonly [name: string]: PloopGrammar } = {
   suspend: { help: "Holds the requests of a running disk.", options: [], words: [DESCRIPTOR] },
   resume: { help: "Lets them go on.", options: [], words: [DESCRIPTOR] },
   message: {
-    help: "Sends a message to a running disk, as dmsetup does to the kernel's target.",
+    help: `Sends a message to a running disk, as dmsetup does to the kernel's target: ${MESSAGE_NAMES.join(", ")}.`,
     options: [],
     words: [DESCRIPTOR, "WORD…"],
+  },
+  bitmap: {
+    help: "Notes what changes, for incremental backups; kept in the top image while the disk rests.",
+    options: [
+      { flags: ["-u", "--uuid"], metavar: "UUID", help: "The bitmap; show without it tells all." },
+      {
+        flags: ["-g", "--granularity"],
+        metavar: "SECTORS",
+        help: "Sectors of one bit, a power of two; the default is 128.",
+      },
+    ],
+    words: [DESCRIPTOR, "show|start|clear|drop"],
   },
   tracking: { help: "Tracks what changes in the top image.", options: [], words: [DESCRIPTOR, "start|stop|get_next"] },
 };

@@ -114,6 +114,39 @@ describe("a disk at rest", () => {
     expect((await readdir(join(machine.folder, "disk"))).sort()).toEqual(["DiskDescriptor.xml", "root.hds"]);
   });
 
+  test("remembers what changed in a bitmap, over snapshots and merges", async () => {
+    const uuid = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
+    await init("-b", "64");
+    expect((await ploop("bitmap", descriptor, "start", "-u", `{${uuid}}`, "-g", "64")).status).toBe(0);
+    const [path] = await plain("first.raw", 1);
+    await ploop("copy", "-s", path, "-d", descriptor);
+    const shown = await ploop("bitmap", descriptor, "show");
+    expect(shown).toMatchObject({ status: 0, err: "" });
+    expect(shown.out).toMatch(new RegExp(`^${uuid}: \\d+ sectors changed, one bit for 64\n +0 +32768\n$`));
+    const cleared = await ploop("bitmap", descriptor, "clear", "-u", uuid);
+    expect(cleared.out).toBe(shown.out);
+    expect((await ploop("bitmap", descriptor, "show")).out).toBe(`${uuid}: 0 sectors changed, one bit for 64\n`);
+    expect((await ploop("snapshot", "-b", "11111111-2222-3333-4444-555555555555", descriptor)).status).toBe(0);
+    await ploop("snapshot-merge", descriptor);
+    expect((await ploop("bitmap", descriptor, "show")).out.match(/sectors changed/g)).toHaveLength(2);
+    expect((await ploop("bitmap", descriptor, "drop", "-u", uuid)).status).toBe(0);
+    expect(await ploop("bitmap", descriptor, "drop", "-u", uuid)).toMatchObject({ status: 38, out: "" });
+    expect((await ploop("bitmap", descriptor, "clear")).status).toBe(38);
+    expect((await ploop("check", "-f", "-r", descriptor)).status).toBe(0);
+  });
+
+  test("that is plain gets smaller on request, others do not", async () => {
+    await init("-f", "raw");
+    expect((await ploop("resize", "-s", "8M", descriptor)).status).toBe(38);
+    expect((await ploop("resize", "--shrink", "-s", "8M", descriptor)).status).toBe(0);
+    expect((await ploop("info", descriptor)).out).toContain("size:\t\t16384");
+    expect((await readFile(join(machine.folder, "disk", "root.hds"))).length).toBe(8 << 20);
+    await ploop("snapshot", descriptor);
+    const refusal = await ploop("resize", "--shrink", "-s", "4M", descriptor);
+    expect(refusal).toMatchObject({ status: 38, out: "" });
+    expect(refusal.err).toContain("only a plain disk without snapshots gets smaller");
+  });
+
   test("that is damaged is reported with the place", async () => {
     await init();
     const image = join(machine.folder, "disk", "root.hds");
@@ -154,6 +187,10 @@ test("a running disk is served, and takes commands and messages", async () => {
   expect((await ploop("status", descriptor)).out).toContain("status: 2 v2 64 t");
   expect((await ploop("snapshot-delete", "-u", guid, descriptor)).status).not.toBe(0);
   expect((await ploop("tracking", descriptor, "stop")).status).toBe(0);
+  const cbt = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
+  expect((await ploop("bitmap", descriptor, "start", "-u", cbt)).status).toBe(0);
+  await client.write(4096, new Uint8Array(512).fill(3));
+  expect((await ploop("bitmap", descriptor, "show", "-u", cbt)).out).toMatch(/^ +4096 +128$/m);
   expect((await ploop("suspend", descriptor)).status).toBe(0);
   expect((await ploop("message", descriptor, "push_backup_start", "0".repeat(32), "0", "5")).status).toBe(0);
   expect((await ploop("resume", descriptor)).status).toBe(0);

@@ -2,7 +2,12 @@
 import { basename, dirname, resolve } from "node:path";
 import { errorMessage, VdoError } from "@vdo/base";
 import {
+  actOnBitmapsAtRest,
   askPloop,
+  BITMAP_ACTIONS,
+  type BitmapAction,
+  type BitmapReport,
+  type BitmapRequest,
   copyDisk,
   createPloopDisk,
   type Environment,
@@ -22,7 +27,7 @@ import {
 import { ParseEnd, type Streams } from "../parser.ts";
 import { PARAMETER_STATUS, parsePloop } from "./grammar.ts";
 import { startDisk } from "./start.ts";
-import { guidOf, ploopStatusOf, sectorsOf } from "./values.ts";
+import { guidOf, ploopStatusOf, sectorsOf, uuidOf } from "./values.ts";
 
 interface Call {
   args: Readonly<Record<string, unknown>>;
@@ -34,6 +39,9 @@ interface Call {
   /** Shows how far long work is, on a terminal. */
   progress(done: number, total: number): void;
 }
+
+/** Between two looks at how far a daemon is. */
+const POLL_MS = 300;
 
 type Command = (call: Call) => Promise<number | undefined>;
 
@@ -84,14 +92,19 @@ async function info(call: Call): Promise<undefined> {
 
 async function check(call: Call): Promise<number> {
   const { args } = call;
+  const guid = text(call, "uuid");
   const options = {
     force: args["force"] === true,
     hardForce: args["hard_force"] === true,
     dropInUse: args["drop_inuse"] === true,
+    readOnly: args["ro"] === true,
+    ...(guid === undefined ? {} : { guid: guidOf(guid) }),
   };
   const reports: { file: string; report: CheckReport }[] = [];
-  if (call.path.endsWith(".xml")) reports.push(...(await (await loadPloopDisk(call.path)).check(options)));
-  else {
+  if (call.path.endsWith(".xml")) {
+    if (!options.readOnly) await refuseRunning(call);
+    reports.push(...(await (await loadPloopDisk(call.path)).check(options)));
+  } else {
     const file = await NodeFile.open(call.path, args["ro"] === true ? "r" : "r+");
     try {
       reports.push({ file: call.path, report: await checkImage(file, options) });
@@ -101,23 +114,28 @@ async function check(call: Call): Promise<number> {
   }
   let status = 0;
   for (const { file, report } of reports) {
-    for (const { place, text: why, outcome } of report.findings) say(call, `${file}: ${place}: ${why} ${outcome}`);
-    if (report.skipped) say(call, `${file}: Image is clean, check is skipped`);
-    if (report.result === "dirty") call.streams.err(`${file}: Dirty flag is set\n`);
-    if (report.result === "damaged") call.streams.err(`${file}: Errors were found, image is not repaired\n`);
+    if (args["silent"] !== true) printReport(call, file, report);
     status ||= report.result === "dirty" ? 37 : report.result === "damaged" ? 11 : 0;
   }
   return status;
 }
 
+function printReport(call: Call, file: string, { findings, skipped, result }: CheckReport): void {
+  for (const { place, text: why, outcome } of findings) say(call, `${file}: ${place}: ${why} ${outcome}`);
+  if (skipped) say(call, `${file}: Image is clean, check is skipped`);
+  if (result === "dirty") call.streams.err(`${file}: Dirty flag is set\n`);
+  if (result === "damaged") call.streams.err(`${file}: Errors were found, image is not repaired\n`);
+}
+
 async function snapshot(call: Call): Promise<undefined> {
-  const given = text(call, "uuid");
+  const [given, cbt] = [text(call, "uuid"), text(call, "cbt")];
   const guid = given === undefined ? undefined : guidOf(given);
+  const bitmap = cbt === undefined ? undefined : uuidOf(cbt);
   const running = await daemonOf(call);
   const made =
     running === undefined
-      ? await (await loadPloopDisk(call.path)).snapshot(guid === undefined ? {} : { guid })
-      : await askPloop(call.environment, call.path, "snapshot", { guid: guid ?? "" });
+      ? await (await loadPloopDisk(call.path)).snapshot({ ...(guid && { guid }), ...(bitmap && { bitmap }) })
+      : await askPloop(call.environment, call.path, "snapshot", { guid: guid ?? "", bitmap: bitmap ?? "" });
   return say(call, `ploop snapshot ${String(made)} has been successfully created`);
 }
 
@@ -156,10 +174,25 @@ async function snapshotList(call: Call): Promise<number | undefined> {
   return undefined;
 }
 
+/** Asks the daemon for something that takes its time, and shows how far it is. */
+async function askLong(call: Call, op: string, args: Readonly<Record<string, unknown>>): Promise<unknown> {
+  const poll = async (): Promise<void> => {
+    const found = (await askPloop(call.environment, call.path, "progress")) as { done: number; total: number } | null;
+    if (found !== null) call.progress(found.done, found.total);
+  };
+  const timer =
+    call.streams.isTerminal === true ? setInterval(() => void poll().catch(() => undefined), POLL_MS) : undefined;
+  try {
+    return await askPloop(call.environment, call.path, op, args);
+  } finally {
+    clearInterval(timer);
+  }
+}
+
 /** Deletes one snapshot, here or in the daemon. */
 async function removeSnapshot(call: Call, guid: string): Promise<string> {
   const running = await daemonOf(call);
-  if (running !== undefined) return String(await askPloop(call.environment, call.path, "snapshot-delete", { guid }));
+  if (running !== undefined) return String(await askLong(call, "snapshot-delete", { guid }));
   return (await loadPloopDisk(call.path)).deleteSnapshot(guid, { progress: call.progress });
 }
 
@@ -205,7 +238,10 @@ async function snapshotSwitch(call: Call): Promise<undefined> {
 
 async function resizeDisk(call: Call): Promise<undefined> {
   const sectors = sectorsOf(text(call, "size") as string);
-  if ((await daemonOf(call)) !== undefined) await askPloop(call.environment, call.path, "resize", { sectors });
+  if (call.args["shrink"] === true) {
+    await refuseRunning(call);
+    await (await loadPloopDisk(call.path)).shrink(sectors);
+  } else if ((await daemonOf(call)) !== undefined) await askPloop(call.environment, call.path, "resize", { sectors });
   else await (await loadPloopDisk(call.path)).grow(sectors);
   return say(call, `${basename(call.path)}: ${sectors} sectors`);
 }
@@ -240,7 +276,34 @@ async function status(call: Call): Promise<undefined> {
 }
 
 async function message(call: Call, words: readonly string[]): Promise<undefined> {
-  call.streams.out(String(await askPloop(call.environment, call.path, "message", { words })));
+  call.streams.out(String(await askLong(call, "message", { words })));
+}
+
+async function bitmap(call: Call): Promise<number | undefined> {
+  const [, action] = call.words;
+  const [uuid, granularity] = [text(call, "uuid"), text(call, "granularity")];
+  if (!BITMAP_ACTIONS.includes(action as BitmapAction) || (action !== "show" && uuid === undefined)) {
+    call.streams.err(`one of ${BITMAP_ACTIONS.join(", ")} is needed, and but for show -u UUID\n`);
+    return PARAMETER_STATUS;
+  }
+  const request: BitmapRequest = {
+    action: action as BitmapAction,
+    ...(uuid === undefined ? {} : { uuid: uuidOf(uuid) }),
+    ...(granularity === undefined ? {} : { granularity: Number(granularity) }),
+  };
+  const reports =
+    (await daemonOf(call)) === undefined
+      ? await actOnBitmapsAtRest(await loadPloopDisk(call.path), request)
+      : ((await askPloop(call.environment, call.path, "bitmap", { ...request })) as BitmapReport[]);
+  for (const report of reports) {
+    const { ranges } = report;
+    const sectors = ranges.reduce((sum, range) => sum + range.sectors, 0);
+    say(call, `${report.uuid}: ${sectors} sectors changed, one bit for ${report.granularity}`);
+    if (action !== "show" && action !== "clear") continue;
+    for (const range of ranges)
+      say(call, `${String(range.startSector).padStart(14)} ${String(range.sectors).padStart(12)}`);
+  }
+  return undefined;
 }
 
 const COMMANDS: { readonly [name: string]: Command } = {
@@ -261,6 +324,7 @@ const COMMANDS: { readonly [name: string]: Command } = {
   suspend: async (call) => void (await askPloop(call.environment, call.path, "suspend")),
   resume: async (call) => void (await askPloop(call.environment, call.path, "resume")),
   message: (call) => message(call, call.words.slice(1)),
+  bitmap,
   tracking: (call) => message(call, [`tracking_${call.words[1]}`]),
 };
 

@@ -33,6 +33,11 @@ export function guidOf(text: string): string {
   return guid;
 }
 
+/** A UUID without braces, of one with or without. */
+export function uuidOf(text: string): string {
+  return guidOf(text).slice(1, -1);
+}
+
 /** The original's exit statuses. */
 export function ploopStatusOf(error: unknown): number {
   if (isVdoError(error, "VDO_PLOOP_REFUSED")) {

@@ -11,6 +11,7 @@ import { type ControlHandler, ControlServer } from "../control/server.ts";
 import { commandError } from "../errors.ts";
 import type { ClientEnvironment } from "../host/environment.ts";
 import { Paths } from "../host/paths.ts";
+import { actOnBitmaps, type BitmapRequest } from "./ploop-bitmaps.ts";
 import { loadPloopDisk, type PloopStatus, ploopSockets } from "./ploop-disk.ts";
 
 export interface PloopServeOptions {
@@ -37,6 +38,8 @@ export class PloopServer {
   readonly #nbd: NbdServer;
   readonly #control: ControlServer;
   #stopping: Promise<void> | undefined;
+  /** How far the long operation under way is. */
+  #progress: { done: number; total: number } | null = null;
   #end: { resolve: () => void; reject: (error: unknown) => void } = {
     resolve: () => undefined,
     reject: () => undefined,
@@ -71,7 +74,11 @@ export class PloopServer {
     let device: PloopDevice;
     try {
       if (readOnly !== true && guid === undefined) await disk.finishMerges();
-      device = await disk.open({ readOnly: readOnly === true, ...(guid === undefined ? {} : { guid }) });
+      device = await disk.open({
+        readOnly: readOnly === true,
+        ...(guid === undefined ? {} : { guid }),
+        ...(options.onError === undefined ? {} : { onWarning: options.onError }),
+      });
     } finally {
       early.close();
     }
@@ -123,6 +130,17 @@ export class PloopServer {
     return this.#stopping;
   }
 
+  /** Runs an operation that tells how far it is. */
+  async #long<T>(work: (progress: (done: number, total: number) => void) => Promise<T>): Promise<T> {
+    try {
+      return await work((done, total) => {
+        this.#progress = { done, total };
+      });
+    } finally {
+      this.#progress = null;
+    }
+  }
+
   #handlers(): Map<string, ControlHandler> {
     const device = this.#device;
     const disk = this.#disk;
@@ -135,18 +153,26 @@ export class PloopServer {
       [
         "message",
         (request) =>
-          sendMessage(device, request["words"] as string[], {
-            openFile: (name, options) => disk.directory.open(name, options),
-          }),
+          this.#long((progress) =>
+            sendMessage(device, request["words"] as string[], {
+              openFile: (name, options) => disk.directory.open(name, options),
+              progress,
+            }),
+          ),
       ],
+      ["progress", () => this.#progress],
+      ["bitmap", (request) => actOnBitmaps(device, request as unknown as BitmapRequest)],
       [
         "snapshot",
         (request) => {
-          const guid = text(request, "guid");
-          return disk.snapshot({ device, ...(guid === "" ? {} : { guid }) });
+          const [guid, bitmap] = [text(request, "guid"), text(request, "bitmap")];
+          return disk.snapshot({ device, ...(guid === "" ? {} : { guid }), ...(bitmap === "" ? {} : { bitmap }) });
         },
       ],
-      ["snapshot-delete", (request) => disk.deleteSnapshot(text(request, "guid"), { device })],
+      [
+        "snapshot-delete",
+        (request) => this.#long((progress) => disk.deleteSnapshot(text(request, "guid"), { device, progress })),
+      ],
       ["resize", (request) => disk.grow(Number(request["sectors"]), { device })],
     ]);
   }

@@ -6,7 +6,7 @@
  * `pagesMax` pages stay in memory; a page is never dirty (it is published after it was written), so the least recently used
  * one is dropped and, when it is wanted again, flattened anew from all deltas.
  */
-import { invariant } from "@vdo/base";
+import { invariant, isVdoError } from "@vdo/base";
 import { type Delta, HEADER_WORDS, PAGE_WORDS } from "../image/delta.ts";
 
 /** Place of a cluster that no delta holds. */
@@ -114,6 +114,17 @@ export class ClusterMap {
 
   async #read(number: number): Promise<MapPage> {
     this.#loads++;
+    try {
+      return await this.#flatten(number);
+    } catch (error) {
+      if (!isVdoError(error, "VDO_CORRUPT")) throw error;
+      // A merge between lower deltas makes one of them longer, under another handle.
+      for (const delta of this.#deltas.slice(0, -1)) await delta.file.refresh();
+      return this.#flatten(number);
+    }
+  }
+
+  async #flatten(number: number): Promise<MapPage> {
     const deltas = this.#deltas.slice();
     const bytes = await Promise.all(
       deltas.map(async (delta) => {

@@ -7,19 +7,16 @@
  */
 import { type Clock, systemClock, VdoError } from "@vdo/base";
 import { type BlockDevice, checkRange, type Extent, type WriteOptions, type ZeroOptions } from "@vdo/block-device";
-import { badArgument, corrupt, dirty, refused } from "../errors.ts";
+import { badArgument, dirty, refused } from "../errors.ts";
 import type { ImageFile } from "../file/image-file.ts";
-import { SECTOR, versionOf } from "../format/header.ts";
-import { Delta } from "../image/delta.ts";
+import { SECTOR } from "../format/header.ts";
+import type { Delta } from "../image/delta.ts";
+import { type ImageExtension, loadExtensionOrNone, noExtension } from "../image/extension-store.ts";
+import { BitmapSet } from "./bitmap-set.ts";
 import { indexOf, type MapPage, NO_PLACE, pageOf } from "./cluster-map.ts";
+import { openStack, type StackFile } from "./open-stack.ts";
 import type { PushBackup } from "./push-backup.ts";
 import { StackEngine } from "./stack-engine.ts";
-
-export interface StackFile {
-  file: ImageFile;
-  /** A plain image: only the base can be one. */
-  raw?: boolean;
-}
 
 export interface PloopOpenOptions {
   /** Base first, top last. The top must be an expanded image. They are closed with the device. */
@@ -35,6 +32,8 @@ export interface PloopOpenOptions {
   /** The top's file grows to multiples of this many bytes. Default 128 MiB. */
   extendBytes?: number;
   clock?: Clock;
+  /** Told of what was given up on opening: a damaged dirty bitmap. */
+  onWarning?: (text: string) => void;
 }
 
 const MAP_PAGES = 4096;
@@ -48,6 +47,8 @@ export class PloopDevice implements BlockDevice {
   readonly engine: StackEngine;
   backup: PushBackup | undefined;
   noResume = false;
+  /** Saved in the top when the device is closed. A read-only device has none. */
+  readonly bitmaps: BitmapSet;
   readonly #blocksPerCluster: number;
   #zeros: Uint8Array | undefined;
   #blockCount: number;
@@ -57,8 +58,9 @@ export class PloopDevice implements BlockDevice {
   #suspended: { resumed: Promise<void>; resume: () => void } | undefined;
   #closed: Promise<void> | undefined;
 
-  private constructor(engine: StackEngine, options: PloopOpenOptions, readOnly: boolean) {
+  private constructor(engine: StackEngine, options: PloopOpenOptions, readOnly: boolean, extension: ImageExtension) {
     this.engine = engine;
+    this.bitmaps = new BitmapSet(extension, readOnly);
     this.readOnly = readOnly;
     this.blockSize = options.blockSize ?? SECTOR;
     this.clock = options.clock ?? systemClock;
@@ -68,7 +70,7 @@ export class PloopDevice implements BlockDevice {
 
   /**
    * Opens a stack; writes the in-use mark into the top unless it is read-only. Throws `VDO_CORRUPT` for damage (headers,
-   * indexes, deltas that do not fit together), `VDO_PLOOP_DIRTY` for a lower delta that is marked in use (and the top, if
+   * indexes, deltas that do not fit together, an extension that must not be passed over), `VDO_PLOOP_DIRTY` for a lower delta that is marked in use (and the top, if
    * that is to be refused).
    */
   static async open(options: PloopOpenOptions): Promise<PloopDevice> {
@@ -83,8 +85,9 @@ export class PloopDevice implements BlockDevice {
       mapPagesMax: Math.max(4, options.mapPagesMax ?? MAP_PAGES),
       extendBytes: options.extendBytes ?? EXTEND_BYTES,
     });
+    const extension = readOnly ? noExtension() : await loadExtensionOrNone(top, options.onWarning);
     if (!readOnly) await top.markOpen();
-    return new PloopDevice(engine, options, readOnly);
+    return new PloopDevice(engine, options, readOnly, extension);
   }
 
   get blockCount(): number {
@@ -244,6 +247,7 @@ export class PloopDevice implements BlockDevice {
       await settle(pieces);
       if (options?.fua === true) await this.engine.top.file.flush();
     } finally {
+      if (this.bitmaps.list.length > 0) this.bitmaps.mark(start, source.length / this.blockSize, this.blockSize);
       this.#leave();
     }
   }
@@ -292,6 +296,7 @@ export class PloopDevice implements BlockDevice {
       await settle(pieces);
       if (options?.fua === true) await engine.top.file.flush();
     } finally {
+      if (this.bitmaps.list.length > 0) this.bitmaps.mark(start, count, this.blockSize);
       this.#leave();
     }
   }
@@ -322,6 +327,7 @@ export class PloopDevice implements BlockDevice {
       }
       if (options?.fua === true) await engine.top.file.flush();
     } finally {
+      if (this.bitmaps.list.length > 0) this.bitmaps.mark(start, count, this.blockSize);
       this.#leave();
     }
   }
@@ -381,7 +387,10 @@ export class PloopDevice implements BlockDevice {
     await this.#operations;
     await this.engine.idle();
     try {
-      if (!this.readOnly) await this.engine.closeTop();
+      if (!this.readOnly) {
+        await this.engine.closeTop();
+        await this.bitmaps.save(this.engine.top);
+      }
     } finally {
       await settle(this.engine.deltas.map((delta) => delta.file.close()));
     }
@@ -398,37 +407,4 @@ async function settle(promises: readonly Promise<void>[]): Promise<void> {
 
 function usableClusters(top: Delta): number {
   return Math.floor(top.header.sizeSectors / top.header.clusterSectors);
-}
-
-/** Opens the deltas and checks that they fit together. */
-export async function openStack(files: readonly StackFile[]): Promise<Delta[]> {
-  const last = files.at(-1);
-  if (last === undefined) throw badArgument("deltas", 0, "a stack has at least one delta");
-  if (last.raw === true) {
-    throw badArgument("deltas", last.file.name, "the top is a raw image; make a snapshot over it first");
-  }
-  if (files.length > 127) throw badArgument("deltas", files.length, "a stack has at most 127 deltas");
-  const top = await Delta.open(last.file);
-  const deltas = [top];
-  for (const { file, raw } of files.slice(0, -1).reverse()) {
-    const above = deltas[0] as Delta;
-    const delta = raw === true ? Delta.openRaw(file, top.clusterBytes) : await Delta.open(file);
-    if (!delta.raw) checkFits(delta, top);
-    else if (file !== files[0]?.file) throw badArgument("deltas", file.name, "only the base can be raw");
-    if (delta.clusterCount > above.clusterCount) {
-      throw corrupt(delta.name, "BAT size", `at most ${above.clusterCount}, as the delta above`, delta.clusterCount);
-    }
-    deltas.unshift(delta);
-  }
-  return deltas;
-}
-
-export function checkFits(delta: Delta, top: Delta): void {
-  const { clusterSectors } = top.header;
-  if (delta.header.clusterSectors !== clusterSectors) {
-    throw corrupt(delta.name, "cluster size", `${clusterSectors}, as of the top`, delta.header.clusterSectors);
-  }
-  if (versionOf(delta.header) !== versionOf(top.header)) {
-    throw corrupt(delta.name, "signature", `that of the top, ${top.header.signature}`, delta.header.signature);
-  }
 }

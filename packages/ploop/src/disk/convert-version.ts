@@ -8,7 +8,15 @@
  */
 import { badArgument, refused } from "../errors.ts";
 import type { ImageDirectory, ImageFile } from "../file/image-file.ts";
-import { FLAG, type FormatVersion, IN_USE, PAGE_BYTES, SIGNATURES, versionOf } from "../format/header.ts";
+import {
+  FLAG,
+  type FormatVersion,
+  type ImageHeader,
+  IN_USE,
+  PAGE_BYTES,
+  SIGNATURES,
+  versionOf,
+} from "../format/header.ts";
 import { Delta, HEADER_WORDS, PAGE_WORDS } from "../image/delta.ts";
 
 const COPY_SUFFIX = ".idx";
@@ -28,9 +36,17 @@ export async function convertImages(
     for (const delta of deltas) await check(delta, version);
     if (deltas.every(({ header }) => versionOf(header) === version)) return;
     for (const [i, delta] of deltas.entries()) await keepCopy(directory, names[i] as string, delta);
-    for (const delta of deltas) await mark(delta, IN_USE.open, delta.header.flags | FLAG.converting);
+    // Extensions lie where they lie in either version: they become valid again.
+    const before = new Map(
+      deltas.map(({ header: { inUse, extensionOffset }, name }) => [name, { inUse, extensionOffset }]),
+    );
+    for (const delta of deltas) {
+      await mark(delta, { inUse: IN_USE.open, extensionOffset: 0, flags: delta.header.flags | FLAG.converting });
+    }
     for (const delta of deltas) await rewrite(delta, version);
-    for (const delta of [...deltas].reverse()) await mark(delta, IN_USE.closed, delta.header.flags & ~FLAG.converting);
+    for (const delta of [...deltas].reverse()) {
+      await mark(delta, { ...before.get(delta.name), flags: delta.header.flags & ~FLAG.converting });
+    }
   } finally {
     for (const delta of deltas) await delta.file.close();
   }
@@ -93,9 +109,9 @@ async function copyHead(from: ImageFile, to: ImageFile, length: number): Promise
   await to.flush();
 }
 
-async function mark(delta: Delta, inUse: number, flags: number): Promise<void> {
+async function mark(delta: Delta, change: Partial<ImageHeader>): Promise<void> {
   await delta.file.flush();
-  await delta.writeHeader({ inUse, flags, extensionOffset: 0 });
+  await delta.writeHeader(change);
   await delta.file.flush();
 }
 

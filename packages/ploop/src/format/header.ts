@@ -21,6 +21,12 @@ export const IN_USE = { closed: 0, open: 0x746f6e59, extended: 0x312e3276 } as c
 /** Bit 0: nothing written yet, by its name; never trust it. Bit 1: a version conversion was interrupted. */
 export const FLAG = { empty: 1, converting: 2 } as const;
 
+const FLAGS_MAX = FLAG.empty + FLAG.converting;
+
+export function isInUseWord(word: number): boolean {
+  return word === IN_USE.closed || word === IN_USE.open || word === IN_USE.extended;
+}
+
 export const CLUSTER_SECTORS_MIN = 64;
 export const CLUSTER_SECTORS_MAX = 131072;
 /** New clusters of a grown image stay below this: 2^32 - 3. */
@@ -108,8 +114,12 @@ export function newHeader({ version, sizeSectors, clusterSectors }: ImageShape):
   };
 }
 
-/** Decodes and checks a header; `place` names the image in errors. Throws `VDO_CORRUPT` with the field that is wrong. */
-export function readHeader(bytes: Uint8Array, place: string): ImageHeader {
+/**
+ * Decodes and checks a header; `place` names the image in errors. Throws `VDO_CORRUPT` with the field that is wrong. Heads and
+ * cylinders are not looked at: growing while in use leaves them as they were, and QEMU writes others. With `repairable`,
+ * neither are in-use word and flags, which a check can set right.
+ */
+export function readHeader(bytes: Uint8Array, place: string, { repairable = false } = {}): ImageHeader {
   if (bytes.length < HEADER_BYTES) throw corrupt(place, "length", "a header of 64 bytes", bytes.length);
   const copy = bytes.slice(0, HEADER_BYTES);
   const view = viewOf(copy);
@@ -132,6 +142,8 @@ export function readHeader(bytes: Uint8Array, place: string): ImageHeader {
   if (sizeSectors > covered || sizeSectors <= covered - clusterSectors) {
     throw corrupt(place, "disk size", `${covered} sectors, as ${clusterCount} BAT entries cover`, sizeSectors);
   }
+  if (!repairable && !isInUseWord(header.inUse)) throw corrupt(place, "in-use word", "closed or open", header.inUse);
+  if (!repairable && header.flags > FLAGS_MAX) throw corrupt(place, "flags", `at most ${FLAGS_MAX}`, header.flags);
   return header;
 }
 

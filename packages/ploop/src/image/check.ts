@@ -5,18 +5,21 @@
  * The classes are the original's. *Soft* problems are repaired when the check may write; *fatal* ones only by `hardForce`
  * (the entry is zeroed, its data are gone); a cluster named twice is never repaired, because nobody can know whose it is.
  */
+import { isVdoError } from "@vdo/base";
 import type { ImageFile } from "../file/image-file.ts";
 import {
   batClusters,
   FLAG,
   type ImageHeader,
   IN_USE,
+  isInUseWord,
   PAGE_BYTES,
   readHeader,
   SECTOR,
   versionOf,
 } from "../format/header.ts";
 import { Delta, HEADER_WORDS } from "./delta.ts";
+import { dropExtension, loadExtension } from "./extension-store.ts";
 
 export interface CheckOptions {
   /** Check an image that was closed, too; and extend a file that is not whole clusters. */
@@ -76,7 +79,7 @@ class Checker {
   async run(): Promise<CheckReport> {
     const file = this.#file;
     const header = await headerOf(file);
-    const inUse = header.inUse === IN_USE.open;
+    const inUse = !this.#isClosed(header);
     if (!(await this.#checkLength(header))) return this.#end(inUse);
     if (!inUse && !this.#force) {
       this.#report.skipped = true;
@@ -87,12 +90,23 @@ class Checker {
       return this.#end(inUse);
     }
     await this.#checkEntries(header);
+    if (!inUse) await this.#checkExtension();
     if (inUse && this.#report.findings.every(({ outcome }) => outcome === "Fixed")) await this.#dropInUse();
     return this.#end(inUse);
   }
 
   #find(place: string, text: string, outcome: CheckOutcome): void {
     this.#report.findings.push({ place, text, outcome });
+  }
+
+  /** Words that mean nothing are set right with the in-use mark. */
+  #isClosed({ inUse, flags }: ImageHeader): boolean {
+    const outcome = this.#options.dropInUse === true && !this.#file.readOnly ? "Fixed" : "Skipped";
+    const isOdd = !isInUseWord(inUse);
+    if (isOdd) this.#find("in-use word", `0x${inUse.toString(16)} says neither closed nor open`, outcome);
+    const unknown = flags - (flags & (FLAG.empty | FLAG.converting));
+    if (unknown > 0) this.#find("flags", `0x${flags.toString(16)} has flags that the format does not know`, outcome);
+    return !isOdd && unknown === 0 && inUse !== IN_USE.open;
   }
 
   async #checkLength(header: ImageHeader): Promise<boolean> {
@@ -153,6 +167,19 @@ class Checker {
     this.#report.unusedClusters = seen.subarray(first).reduce((sum, value) => sum + (value === 0 ? 1 : 0), 0);
   }
 
+  /** Dirty bitmaps of no use are taken away. */
+  async #checkExtension(): Promise<void> {
+    const delta = await Delta.open(this.#file);
+    try {
+      await loadExtension(delta);
+    } catch (error) {
+      if (!isVdoError(error, "VDO_CORRUPT")) throw error;
+      const { readOnly } = this.#file;
+      if (!readOnly) await dropExtension(delta);
+      this.#find("format extension", error.message, readOnly ? "Skipped" : "Fixed");
+    }
+  }
+
   #outcomeOf(kind: ProblemKind): CheckOutcome {
     const { hardForce } = this.#options;
     const { readOnly } = this.#file;
@@ -163,7 +190,7 @@ class Checker {
 
   async #dropInUse(): Promise<void> {
     if (this.#options.dropInUse !== true || this.#file.readOnly) return;
-    const delta = await Delta.open(this.#file);
+    const delta = await Delta.open(this.#file, { repairable: true });
     await delta.writeHeader({ inUse: IN_USE.closed, flags: 0, extensionOffset: 0 });
     await this.#file.flush();
     this.#find("in-use word", "the dirty flag was set", "Fixed");
@@ -214,5 +241,5 @@ class EntryJudge {
 async function headerOf(file: ImageFile): Promise<ImageHeader> {
   const page = new Uint8Array(Math.min(PAGE_BYTES, file.length));
   if (page.length === PAGE_BYTES) await file.read(0, page);
-  return readHeader(page.length === PAGE_BYTES ? page : new Uint8Array(0), file.name);
+  return readHeader(page.length === PAGE_BYTES ? page : new Uint8Array(0), file.name, { repairable: true });
 }

@@ -42,8 +42,8 @@ export class Delta {
   }
 
   /** Reads and checks the header and the file's length. Throws `VDO_CORRUPT`. */
-  static async open(file: ImageFile): Promise<Delta> {
-    const delta = new Delta(file, 0, await loadHeader(file));
+  static async open(file: ImageFile, { repairable = false } = {}): Promise<Delta> {
+    const delta = new Delta(file, 0, await loadHeader(file, repairable));
     const checked = new Delta(file, delta.header.clusterSectors * SECTOR, delta.header);
     checked.checkLength();
     return checked;
@@ -246,10 +246,10 @@ export class Delta {
   }
 }
 
-async function loadHeader(file: ImageFile): Promise<ImageHeader> {
+async function loadHeader(file: ImageFile, repairable = false): Promise<ImageHeader> {
   if (file.length < PAGE_BYTES)
     throw corrupt(file.name, "file length", "at least 4096 bytes for the header", file.length);
   const page = new Uint8Array(PAGE_BYTES);
   await file.read(0, page);
-  return readHeader(page, file.name);
+  return readHeader(page, file.name, { repairable });
 }

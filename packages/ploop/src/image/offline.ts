@@ -1,12 +1,13 @@
 /** Work on images that nobody has open: growing, merging, converting. */
 
-import { resizeTop } from "../device/operations/resize.ts";
+import { type OnMoved, resizeTop } from "../device/operations/resize.ts";
 import { PloopDevice } from "../device/ploop-device.ts";
 import { badArgument, corrupt, refused } from "../errors.ts";
 import type { ImageFile } from "../file/image-file.ts";
 import { geometryOf } from "../format/geometry.ts";
 import { SECTOR, versionOf } from "../format/header.ts";
 import { Delta } from "./delta.ts";
+import { loadExtensionOrNone, noExtension } from "./extension-store.ts";
 
 /** Clusters copied at a time. */
 const COPIES_MAX = 16;
@@ -17,7 +18,11 @@ export type OfflineProgress = (done: number, total: number) => void;
  * Grows an image. A raw one gets zeros at its end. The caller keeps the file. Throws `VDO_PLOOP_REFUSED` (EINVAL: smaller, not
  * whole clusters) and `VDO_PLOOP_DIRTY`.
  */
-export async function growImage(file: ImageFile, sectors: number, { raw = false } = {}): Promise<void> {
+export async function growImage(
+  file: ImageFile,
+  sectors: number,
+  { raw = false, onMoved }: { raw?: boolean; onMoved?: OnMoved } = {},
+): Promise<void> {
   if (raw) {
     if (sectors * SECTOR < file.length) throw refused("grow", "EINVAL", "an image does not get smaller");
     await file.setLength(sectors * SECTOR);
@@ -27,7 +32,7 @@ export async function growImage(file: ImageFile, sectors: number, { raw = false 
   await withImage(file, async (device) => {
     const { top } = device.engine;
     if (sectors === top.header.sizeSectors) return;
-    await resizeTop(device, sectors);
+    await resizeTop(device, sectors, onMoved);
     await top.writeHeader(geometryOf(sectors));
   });
 }
@@ -67,7 +72,11 @@ export interface MergeImagesOptions {
   target: ImageFile;
   /** The target is a plain image. */
   raw?: boolean;
+  /** What the target has is newer: take only clusters that it does not have. */
+  onlyMissing?: boolean;
   progress?: OfflineProgress;
+  /** The target is read by a running stack: told of clusters that move while it grows. */
+  onMoved?: OnMoved;
 }
 
 /**
@@ -75,7 +84,8 @@ export interface MergeImagesOptions {
  * the start: what is overwritten, the sources hold. Throws `VDO_PLOOP_DIRTY` for images in use, `VDO_CORRUPT` for images that
  * do not fit together.
  */
-export async function mergeImages({ sources, target, raw = false, progress }: MergeImagesOptions): Promise<void> {
+export async function mergeImages(options: MergeImagesOptions): Promise<void> {
+  const { sources, target, raw = false, onlyMissing = false, progress } = options;
   const deltas = await Promise.all(sources.map((file) => Delta.open(file)));
   const newest = deltas[0];
   if (newest === undefined) throw badArgument("sources", 0, "there is nothing to merge");
@@ -97,8 +107,17 @@ export async function mergeImages({ sources, target, raw = false, progress }: Me
   if (below.clusterBytes !== newest.clusterBytes || versionOf(below.header) !== versionOf(newest.header)) {
     throw corrupt(below.name, "cluster size and version", `those of ${newest.name}`, "others");
   }
-  if (below.sizeSectors < newest.sizeSectors) await growImage(target, newest.sizeSectors);
-  await withImage(target, async ({ engine }) => {
+  if (below.sizeSectors < newest.sizeSectors) {
+    await growImage(target, newest.sizeSectors, options.onMoved === undefined ? {} : { onMoved: options.onMoved });
+  }
+  if (onlyMissing) await below.scan((cluster) => moves.delete(cluster));
+  const extension = await loadExtensionOrNone(newest);
+  await withImage(target, async (device) => {
+    const { engine } = device;
+    // What the parent may have is of the time when the child was made.
+    if (!onlyMissing) {
+      device.bitmaps.replace(engine.top.header.sizeSectors === newest.sizeSectors ? extension : noExtension());
+    }
     await copyAll(moves, newest.clusterBytes, progress, (cluster, source) =>
       engine.change({ kind: "write", cluster, offset: 0, source, keepZeros: true }),
     );
@@ -111,23 +130,25 @@ interface Move {
   place: number;
 }
 
-/** For each cluster the newest of the deltas that has it, in the order of the clusters. */
-async function movesOf(deltas: readonly Delta[]): Promise<Move[]> {
+/** For each cluster the newest of the deltas that has it. */
+async function movesOf(deltas: readonly Delta[]): Promise<Map<number, Move>> {
   const moves = new Map<number, Move>();
   for (const from of deltas) {
     await from.scan((cluster, place) => {
       if (!moves.has(cluster)) moves.set(cluster, { cluster, from, place });
     });
   }
-  return [...moves.values()].sort((a, b) => a.cluster - b.cluster);
+  return moves;
 }
 
+/** In the order of the clusters. */
 async function copyAll(
-  moves: readonly Move[],
+  from: ReadonlyMap<number, Move>,
   clusterBytes: number,
   progress: OfflineProgress | undefined,
   put: (cluster: number, data: Uint8Array) => Promise<void>,
 ): Promise<void> {
+  const moves = [...from.values()].sort((a, b) => a.cluster - b.cluster);
   for (let done = 0; done < moves.length; done += COPIES_MAX) {
     const part = moves.slice(done, done + COPIES_MAX);
     const results = await Promise.allSettled(

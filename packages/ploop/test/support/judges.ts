@@ -54,6 +54,26 @@ export async function qemuContent(folder: string, files: readonly string[], opti
   return bytes;
 }
 
+/** Ranges (bytes: start, length) that QEMU finds dirty in the bitmap of an image. */
+export async function qemuBitmap(folder: string, file: string, uuid: string): Promise<[number, number][]> {
+  const socket = join(folder, "bitmap.sock");
+  const words = ["-r", "-f", "parallels", "-B", uuid, "-k", socket, join(folder, file)];
+  // It ends after its one client.
+  const server = run("qemu-nbd", words);
+  const uri = `nbd+unix:///?socket=${socket}`;
+  for (let tries = 0; ; tries++) {
+    try {
+      const { stdout } = await run("nbdinfo", ["--json", `--map=qemu:dirty-bitmap:${uuid}`, uri]);
+      await server;
+      const entries = JSON.parse(stdout) as { offset: number; length: number; type: number }[];
+      return entries.filter(({ type }) => type === 1).map(({ offset, length }) => [offset, length]);
+    } catch (error) {
+      if (tries >= 100) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+}
+
 export async function scratch(): Promise<{ folder: string; remove: () => Promise<void> }> {
   const folder = await mkdtemp(join(tmpdir(), "ploop-judge-"));
   return { folder, remove: () => rm(folder, { recursive: true, force: true }) };

@@ -5,12 +5,15 @@ import { indexOf, type MapPage, NO_PLACE, pageOf } from "../cluster-map.ts";
 import type { PloopDevice } from "../ploop-device.ts";
 import type { StackEngine } from "../stack-engine.ts";
 
+/** Told where clusters lie now; their old places are kept until it resolves. */
+export type OnMoved = (moves: ReadonlyMap<number, number>) => Promise<void>;
+
 /**
  * Makes the top delta hold `sectors`; the device keeps its length until {@link PloopDevice.reloadLength}. The clusters in
  * which the longer BAT will lie are moved away first; the header is written last, so a crash leaves the old size. Equal size:
  * nothing is done. Throws `VDO_PLOOP_REFUSED` (EINVAL: smaller, not whole clusters, too large).
  */
-export function resizeTop(device: PloopDevice, sectors: number): Promise<void> {
+export function resizeTop(device: PloopDevice, sectors: number, onMoved?: OnMoved): Promise<void> {
   const { engine } = device;
   return engine.frozenWhile(async () => {
     const { header } = engine.top;
@@ -23,7 +26,8 @@ export function resizeTop(device: PloopDevice, sectors: number): Promise<void> {
     if (clusterCount >= CLUSTERS_LIMIT) throw bad("too many clusters");
     if (versionOf(header) === 1 && sectors > 0xffff_ffff) throw bad("version 1 holds less than 2 TiB");
     try {
-      await grow(engine, clusterCount);
+      await grow(engine, clusterCount, onMoved);
+      device.bitmaps.resize(sectors);
     } catch (error) {
       // What is on disk is a valid image of the old size, whichever step failed.
       await engine.stackChanged({ newTop: true });
@@ -32,7 +36,7 @@ export function resizeTop(device: PloopDevice, sectors: number): Promise<void> {
   });
 }
 
-async function grow(engine: StackEngine, clusterCount: number): Promise<void> {
+async function grow(engine: StackEngine, clusterCount: number, onMoved?: OnMoved): Promise<void> {
   const { top, holes, clusterBytes } = engine;
   const { clusterSectors } = top.header;
   const first = top.batClusters;
@@ -44,7 +48,10 @@ async function grow(engine: StackEngine, clusterCount: number): Promise<void> {
     holes.take(place);
     if (place < end) moving.set(cluster, place);
   });
-  if (moving.size > 0) await relocate(engine, moving);
+  if (moving.size > 0) {
+    const moves = await relocate(engine, moving);
+    await onMoved?.(moves);
+  }
   if (end > first) {
     await lengthen(engine, end);
     for (let place = first; place < end; place++) await engine.zeroTop(place * clusterBytes, clusterBytes);
@@ -67,8 +74,11 @@ async function lengthen(engine: StackEngine, places: number): Promise<void> {
   engine.zerosFrom = Math.max(engine.zerosFrom, bytes);
 }
 
-/** Copies clusters to new places, and points the index there. Writes are frozen. */
-async function relocate(engine: StackEngine, moving: ReadonlyMap<number, number>): Promise<void> {
+/** Copies clusters to new places, and points the index there; resolves with these. Writes are frozen. */
+async function relocate(
+  engine: StackEngine,
+  moving: ReadonlyMap<number, number>,
+): Promise<ReadonlyMap<number, number>> {
   const { top, clusterBytes } = engine;
   const entries = new Map<number, number>();
   const data = new Uint8Array(clusterBytes);
@@ -82,6 +92,7 @@ async function relocate(engine: StackEngine, moving: ReadonlyMap<number, number>
   await top.file.flush();
   await publish(engine, entries);
   await engine.epochs.drain();
+  return entries;
 }
 
 /** Writes index entries of the top, makes them durable and valid. Only for the worker's jobs. */

@@ -2,7 +2,8 @@
 import { refused } from "../../errors.ts";
 import type { ImageFile } from "../../file/image-file.ts";
 import { Delta } from "../../image/delta.ts";
-import { checkFits, type PloopDevice } from "../ploop-device.ts";
+import { checkFits } from "../open-stack.ts";
+import type { PloopDevice } from "../ploop-device.ts";
 
 /** Levels are one byte on the way to the kernel, and 255 is taken. */
 const DELTAS_MAX = 254;
