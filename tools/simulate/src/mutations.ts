@@ -184,14 +184,6 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
-    name: "recovery begins the new journal among blocks of the old one, and does not void these",
-    file: "recovery/recover.ts",
-    edits: [
-      ["  vdo.completeRecoveries++;\n", ""],
-      ["journalStart = scan.highest + 1;", "journalStart = (tail?.sequence ?? scan.highest) + 1;"],
-    ],
-  },
-  {
     name: "scrubbing applies slab journal entries that the counts have already",
     file: "slab/slab-replay.ts",
     edits: [["    if (sequence < covered ||", "    if (sequence < 0 && sequence < covered ||"]],
