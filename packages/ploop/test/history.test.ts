@@ -1,12 +1,12 @@
 import { expect, test } from "vitest";
-import { type HistoryCounts, runHistory } from "./support/history.ts";
+import { type HistoryCounts, runHistory } from "../src/testing/index.ts";
 
 /** `PLOOP_SEED=n` replays one history. */
 const only = process.env["PLOOP_SEED"];
 const count = only !== undefined ? 1 : process.env["CI"] === "true" ? 2000 : 300;
 
 test(`${count} random lives with writes, snapshots, merges, growth and power cuts agree with a model`, async () => {
-  const total: HistoryCounts = { crashes: 0, snapshots: 0, merges: 0, resizes: 0 };
+  const total: HistoryCounts = { crashes: 0, snapshots: 0, merges: 0, resizes: 0, bitmaps: 0 };
   const first = only === undefined ? 1 : Number(only);
   for (let seed = first; seed < first + count; seed++) {
     const counts = await runHistory(seed);

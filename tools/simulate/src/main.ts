@@ -6,6 +6,7 @@
  * --seed N        one: replayed, and made short when it fails                           --failures N  stop after so many
  * --mutations     the engine with one line changed: each change must be found   --only TEXT   those whose name has it (with --seed: replay that one)
  * --thin          histories of thin pools instead of volumes
+ * --ploop         histories of stacks of ploop images instead of volumes
  * --jobs N        mutants at a time                   --budget SECONDS   for each of them
  * ```
  */
@@ -14,6 +15,7 @@ import { type Engine, loadEngine, realEngine } from "./engine.ts";
 import { describeItem, type History } from "./history.ts";
 import { hunt, runMutations } from "./mutation-run.ts";
 import { MUTATIONS, makeMutant } from "./mutations.ts";
+import { replayStack, runManyStacks } from "./ploop/stack-main.ts";
 import { type RunReport, runSeeds, seedRange } from "./run-seeds.ts";
 import { failureOf, shrink } from "./shrink.ts";
 import { drawHistory } from "./swarm.ts";
@@ -117,6 +119,7 @@ async function main(): Promise<number> {
       print: { type: "boolean", default: false },
       mutations: { type: "boolean", default: false },
       thin: { type: "boolean", default: false },
+      ploop: { type: "boolean", default: false },
       only: { type: "string", default: "" },
       jobs: { type: "string", default: "1" },
       budget: { type: "string", default: "300" },
@@ -128,15 +131,17 @@ async function main(): Promise<number> {
   if (values.mutations) {
     return runMutations({ filter: values.only, jobs: numberOf("jobs", values.jobs), budgetMs });
   }
-  const { thin } = values;
+  const { thin, ploop } = values;
+  if (values.seed !== undefined && ploop) return replayStack(numberOf("seed", values.seed));
   if (values.seed !== undefined && thin) return replayPool(numberOf("seed", values.seed), values.print);
   if (values.seed !== undefined) {
     return replay(numberOf("seed", values.seed), values.print, await engineFor(values.only));
   }
   const failuresMax = numberOf("failures", values.failures);
   const run = (seeds: Iterable<number>, hours: number | undefined): Promise<number> => {
-    if (!thin) return runMany(seeds, hours, failuresMax);
-    return runManyPools(seeds, { until: now() + (hours ?? Number.POSITIVE_INFINITY) * HOUR_MS, failuresMax });
+    if (!thin && !ploop) return runMany(seeds, hours, failuresMax);
+    const limits = { until: now() + (hours ?? Number.POSITIVE_INFINITY) * HOUR_MS, failuresMax };
+    return ploop ? runManyStacks(seeds, limits) : runManyPools(seeds, limits);
   };
   if (values.seeds !== undefined) {
     const [first = "", last = first] = values.seeds.split("..");

@@ -4,13 +4,13 @@
  */
 import { isVdoError, Random } from "@vdo/base";
 import { SimulatedDisk } from "@vdo/block-device/testing";
-import { mergeIntoTop } from "../../src/device/operations/merge.ts";
-import { resizeTop } from "../../src/device/operations/resize.ts";
-import { snapshotTop } from "../../src/device/operations/stack.ts";
-import { PloopDevice } from "../../src/device/ploop-device.ts";
-import { DeviceFile } from "../../src/file/device-file.ts";
-import { checkImage } from "../../src/image/check.ts";
-import { createImage } from "../../src/image/create.ts";
+import { mergeIntoTop } from "../device/operations/merge.ts";
+import { resizeTop } from "../device/operations/resize.ts";
+import { snapshotTop } from "../device/operations/stack.ts";
+import { PloopDevice } from "../device/ploop-device.ts";
+import { DeviceFile } from "../file/device-file.ts";
+import { checkImage } from "../image/check.ts";
+import { createImage } from "../image/create.ts";
 
 const SECTOR = 512;
 const BLOCK = 4096;
@@ -18,6 +18,10 @@ const SECTORS = BLOCK / SECTOR;
 const CLUSTER = 32768;
 /** Blocks of each simulated disk: the file's length, and all a file of 40 clusters needs. */
 const DISK_BLOCKS = 1 + 96 * (CLUSTER / BLOCK);
+
+/** Of the dirty bitmap that most histories keep, with the sectors of one bit. */
+const BITMAP = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
+const GRANULARITY = 16;
 
 /** Stamps of sectors: the first word of each. */
 class Model {
@@ -62,10 +66,12 @@ export interface HistoryCounts {
   snapshots: number;
   merges: number;
   resizes: number;
+  /** Times that a bitmap was there again after a stop. */
+  bitmaps: number;
 }
 
 export class History {
-  readonly counts: HistoryCounts = { crashes: 0, snapshots: 0, merges: 0, resizes: 0 };
+  readonly counts: HistoryCounts = { crashes: 0, snapshots: 0, merges: 0, resizes: 0, bitmaps: 0 };
   readonly #random: Random;
   readonly #seed: number;
   readonly #version: 1 | 2;
@@ -74,6 +80,8 @@ export class History {
   #model: Model;
   #stamp = 1;
   #clusters: number;
+  /** Sectors that changed since the bitmap began; undefined when there must be none. */
+  #changed: Set<number> | undefined;
 
   constructor(seed: number) {
     this.#seed = seed;
@@ -142,6 +150,26 @@ export class History {
       extendBytes: this.#random.pick([1, 8 * CLUSTER]),
       mapPagesMax: 4,
     });
+    this.#checkBitmap();
+    if (this.#changed === undefined && this.#random.chance(0.7)) {
+      const { sizeSectors } = this.#device.engine.top.header;
+      this.#device.bitmaps.start({ uuid: BITMAP, sizeSectors, granularity: GRANULARITY });
+      this.#changed = new Set();
+    }
+  }
+
+  /** Nothing that changed is missing: after a stop the bitmap has it all, after a crash there is no bitmap. */
+  #checkBitmap(): void {
+    const { list } = this.#device.bitmaps;
+    this.#expect(list.length === (this.#changed === undefined ? 0 : 1), -1, `${list.length} bitmaps`);
+    for (const sector of this.#changed ?? []) {
+      this.#expect(list[0]?.isMarked(Math.floor(sector / GRANULARITY)) === true, sector, "a change that was not noted");
+    }
+    if (this.#changed === undefined) return;
+    this.counts.bitmaps++;
+    if (!this.#random.chance(0.3)) return;
+    this.#device.bitmaps.take(BITMAP);
+    this.#changed.clear();
   }
 
   /** Ends the device in an orderly way; the disks go on as new ones with the same content. */
@@ -153,6 +181,7 @@ export class History {
 
   async #crash(): Promise<void> {
     this.counts.crashes++;
+    this.#changed = undefined;
     for (const disk of this.#disks) disk.cut();
     await this.#device.close().catch(() => undefined);
     this.#disks = this.#disks.map((disk) => disk.crash(this.#random.next32(), { seed: this.#random.next32() }));
@@ -190,6 +219,7 @@ export class History {
   async #request(start: number, count: number): Promise<void> {
     const kind = this.#random.pick(["write", "write", "write", "zero", "discard", "read"] as const);
     const sectors = Array.from({ length: count * SECTORS }, (_, i) => start * SECTORS + i);
+    if (kind !== "read") for (const sector of sectors) this.#changed?.add(sector);
     if (kind === "write") {
       const stamp = this.#stamp++;
       for (const sector of sectors) this.#model.begin(sector, stamp);

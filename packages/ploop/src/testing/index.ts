@@ -1,0 +1,1 @@
+export { type HistoryCounts, runHistory } from "./history.ts";
