@@ -29,8 +29,15 @@ export interface GeometryCandidate {
   geometry: Geometry;
 }
 
-/** Every volume that may be on `device`. Nothing is written. */
-export async function findGeometries(device: BlockDevice, uuid: Uint8Array): Promise<GeometryCandidate[]> {
+/**
+ * Every volume that may be on `device`. Nothing is written. vdoregenerategeometry wants a root page of the block map that was
+ * written (tools 6.2); a volume that was used for the first time when it broke off has none, and `rootless` takes it too.
+ */
+export async function findGeometries(
+  device: BlockDevice,
+  uuid: Uint8Array,
+  { rootless = false } = {},
+): Promise<GeometryCandidate[]> {
   const blocks = new BlockAccess(device);
   const found: GeometryCandidate[] = [];
   for (const indexMemory of MEMORIES) {
@@ -38,7 +45,7 @@ export async function findGeometries(device: BlockDevice, uuid: Uint8Array): Pro
       const index = { memory: indexMemoryFromGib(indexMemory), unused: 0, sparse: sparse ? 1 : 0 };
       const block = 1 + indexBlockCount(index);
       if (block >= blocks.blockCount) continue;
-      const geometry = await geometryAt(blocks, { block, index, uuid });
+      const geometry = await geometryAt(blocks, { block, index, uuid, rootless });
       if (geometry !== undefined) found.push({ block, indexMemory, sparse, geometry });
     }
   }
@@ -49,9 +56,10 @@ interface Guess {
   block: number;
   index: Geometry["index"];
   uuid: Uint8Array;
+  rootless: boolean;
 }
 
-async function geometryAt(blocks: BlockAccess, { block, index, uuid }: Guess): Promise<Geometry | undefined> {
+async function geometryAt(blocks: BlockAccess, { block, index, uuid, rootless }: Guess): Promise<Geometry | undefined> {
   try {
     const superBlock = decodeSuperBlock(await blocks.readBlock(block));
     const { nonce } = superBlock.vdo;
@@ -66,7 +74,7 @@ async function geometryAt(blocks: BlockAccess, { block, index, uuid }: Guess): P
       index,
     };
     checkConfiguration(superBlock, geometry, blocks.blockCount);
-    return (await hasRoot(blocks, superBlock.blockMap.rootOrigin, nonce)) ? geometry : undefined;
+    return rootless || (await hasRoot(blocks, superBlock.blockMap.rootOrigin, nonce)) ? geometry : undefined;
   } catch (error) {
     if (isVdoError(error) && error.code !== "VDO_IO") return undefined;
     throw error;

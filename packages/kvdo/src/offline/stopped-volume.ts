@@ -17,6 +17,7 @@ import {
   slotInLeaf,
   slotInPage,
   treeOfLeaf,
+  volumeStateName,
 } from "../format/index.ts";
 
 /** Height of root pages; leaves have height 0. */
@@ -54,6 +55,11 @@ export class StoppedVolume {
     const superBlock = decodeSuperBlock(await blocks.readBlock(geometry.dataStart - geometry.bioOffset));
     if (validate) checkConfiguration(superBlock, geometry, blocks.blockCount);
     return new StoppedVolume(blocks, geometry, superBlock);
+  }
+
+  /** State of the super block: `CLEAN`, `NEW`, `DIRTY`, … Throws `VDO_CORRUPT` for one that is none. */
+  get state(): string {
+    return volumeStateName(this.superBlock.vdo.state);
   }
 
   /** Block `pbn` of the volume; whole blocks from there on. */

@@ -11,6 +11,7 @@ import { commandError, placeError } from "../errors.ts";
 import { mustRun } from "../host/programs.ts";
 import { openStorage } from "../host/storage.ts";
 import { locateStorage } from "../host/storage-location.ts";
+import { completedDevice } from "../rescue/completed-device.ts";
 import { copyBlocks } from "../rescue/copy-blocks.ts";
 import { deviceSource } from "../rescue/open-source.ts";
 import { SalvageDevice } from "../rescue/salvage-device.ts";
@@ -79,10 +80,16 @@ interface ExportWork {
   options: ExportVolumeOptions;
 }
 
-async function withVolume(context: CommandContext, { device, storage, options }: ExportWork): Promise<number> {
+async function withVolume(context: CommandContext, { device, storage: given, options }: ExportWork): Promise<number> {
   const { environment, log } = context;
   const { engine } = environment;
   try {
+    let isWhole = true;
+    const warn = (text: string, loses = true): void => {
+      if (loses) isWhole = false;
+      log.warning(text);
+    };
+    const storage = await completedDevice(given, (text, loses) => warn(`${device}: ${text}`, loses));
     const { state } = await engine.inspect(storage);
     log.announce(`Exporting ${device} (state ${state}) to ${options.output}`);
     const volume = await engine.open(storage, {
@@ -93,10 +100,15 @@ async function withVolume(context: CommandContext, { device, storage, options }:
       maximumAge: 16380,
       maxDiscardBlocks: 1,
       logicalBlockSize: BLOCK,
-      log: (level, text) => (level === "info" ? log.step(text) : log.warning(text)),
+      log: (level, text) => (level === "info" ? log.step(text) : warn(text)),
     });
     try {
-      return await writeImage(context, new SalvageDevice(withoutHeader(volume, options.skipHeader)), options);
+      const status = await writeImage(context, new SalvageDevice(withoutHeader(volume, options.skipHeader)), options);
+      if (status !== 0 || isWhole) return status;
+      options.lines.out(
+        "But the volume was not whole, as the warnings say: parts may be older than what was written last.",
+      );
+      return 1;
     } finally {
       await volume.close();
     }
