@@ -16,6 +16,7 @@ export default defineConfig({
           include: ["{packages,apps,tools}/*/{src,test,examples}/**/*.test.ts"],
           exclude: [...exclude, "**/*.interop.test.ts", "**/*.kernel.test.ts", "**/*.sim.test.ts"],
           testTimeout: 60_000,
+          hookTimeout: 60_000,
           maxWorkers: 2,
         },
       },
