@@ -1,11 +1,12 @@
 /**
  * Speed and memory of a volume against qemu-nbd and nbdkit, all served at the same time from one tmpfs.
  *
- *   npm run bench -- [--quick] [--rounds N] [--only PART-OF-A-WORKLOAD'S-NAME | index | ploop | recovery] [--servers A,B] [--output FILE]
+ *   npm run bench -- [--quick] [--rounds N] [--only PART-OF-A-WORKLOAD'S-NAME | index | ploop | thin | trees | recovery] [--servers A,B] [--output FILE]
  *
  * Prints one table and writes bench-results/TIME.json. Needs fio, qemu-utils and nbdkit; a full run takes about six
  * minutes, a quick one about one. The method is in tools/bench/README.md.
  */
+import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, statfsSync, truncateSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -19,6 +20,8 @@ import { peakMebibytes } from "./process-figures.ts";
 import { measureRecovery, type RecoveryFigures } from "./recovery-cost.ts";
 import { type DiscardFigures, measureFullDiscard, measureRounds, type Row } from "./rounds.ts";
 import { indexTable, memoryTable, recoveryTable, rowsTable } from "./table.ts";
+import { measureThin, type ThinFigures, thinTable } from "./thin-speed.ts";
+import { measureThinTools, type ThinToolFigures, thinToolsTable } from "./thin-tools-speed.ts";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
 const TMPFS_MAGIC = 0x01021994;
@@ -45,6 +48,17 @@ interface Results {
   index: IndexFigures | undefined;
   ploop: PloopRow[];
   recovery: RecoveryFigures[];
+  thin: ThinFigures | undefined;
+  thinTools: ThinToolFigures | undefined;
+}
+
+/** Trees of @vdo/persistent-data, which print their own table. */
+function measureTrees(count: number, say: (text: string) => void): void {
+  say(`trees of ${count} entries`);
+  const script = join(root, "packages/persistent-data/bench/tree-speed.ts");
+  const words = ["--conditions=@vdo/source", "--import", "tsx", script, String(count)];
+  const { status } = spawnSync(process.execPath, words, { stdio: "inherit" });
+  if (status !== 0) throw new Error(`${script} ended with ${status}`);
 }
 
 interface Settings {
@@ -62,6 +76,8 @@ async function measure(folder: string, settings: Settings): Promise<Results> {
     index: undefined,
     ploop: [],
     recovery: [],
+    thin: undefined,
+    thinTools: undefined,
   };
   const { quick, rounds, only } = settings;
   if (only === undefined || only === "index") {
@@ -77,6 +93,18 @@ async function measure(folder: string, settings: Settings): Promise<Results> {
     results.ploop = await measurePloop(folder, { rounds, sliceMilliseconds: quick ? 400 : 800, say });
   }
   if (only === "ploop") return results;
+  if (only === undefined || only === "thin") {
+    results.thin = await measureThin({ folder, rounds: quick ? 2 : 3, say });
+    results.thinTools = await measureThinTools({
+      folder,
+      mappings: quick ? 100_000 : 1_000_000,
+      rounds: quick ? 1 : 3,
+      say,
+    });
+  }
+  if (only === "thin") return results;
+  if (only === undefined || only === "trees") measureTrees(quick ? 100_000 : 1_000_000, say);
+  if (only === "trees") return results;
   if (only === "recovery") {
     results.recovery = await measureRecovery((name) => join(folder, name), say);
     return results;
@@ -132,6 +160,8 @@ async function main(): Promise<number> {
     if (results.peaks.size > 0) console.log(`${memoryTable(results.peaks, results.discard)}\n`);
     if (results.index !== undefined) console.log(`${indexTable(results.index)}\n`);
     if (results.ploop.length > 0) console.log(`${ploopTable(results.ploop)}\n`);
+    if (results.thin !== undefined) console.log(`${thinTable(results.thin)}\n`);
+    if (results.thinTools !== undefined) console.log(`${thinToolsTable(results.thinTools)}\n`);
     if (results.recovery.length > 0) console.log(`${recoveryTable(results.recovery)}\n`);
     const when = new Date().toISOString();
     const output = settings.output ?? join(root, "bench-results", `${when.replace(/[:.]/g, "-")}.json`);

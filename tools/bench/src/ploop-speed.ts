@@ -1,13 +1,12 @@
 /** Stacks of one and of ten deltas: ours, and qemu-nbd with its driver `parallels`, beside a raw image of the same content. */
-import { type ChildProcess, spawn } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync } from "node:fs";
+import { copyFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Random } from "@vdo/base";
 import { createImage, NodeFile, PloopDevice } from "@vdo/ploop";
 import { runFio } from "./fio.ts";
 import { spreadOf } from "./median.ts";
+import { type Served, serve, stop } from "./servers.ts";
 
 const MIB = 1 << 20;
 const SIZE_MIB = 512;
@@ -28,11 +27,6 @@ export interface PloopRow {
   ours: number;
   parallels: number;
   raw: number;
-}
-
-interface Served {
-  uri: string;
-  child: ChildProcess;
 }
 
 /** Makes a stack whose clusters are spread over all of its deltas, and a raw image of the same content. */
@@ -61,26 +55,6 @@ async function makeStack(folder: string, height: number): Promise<{ deltas: stri
   }
   await plain.close();
   return { deltas, raw };
-}
-
-async function serve(program: string, words: readonly string[], socket: string): Promise<Served> {
-  const child = spawn(program, words, { stdio: ["ignore", "ignore", "inherit"] });
-  const kill = (): void => void child.kill("SIGKILL");
-  process.once("exit", kill);
-  child.once("exit", () => process.off("exit", kill));
-  for (let waited = 0; !existsSync(socket); waited++) {
-    if (waited > 600 || child.exitCode !== null) throw new Error(`${program} did not start`);
-    await sleep(50);
-  }
-  await sleep(200);
-  return { uri: `nbd+unix:///?socket=${socket}`, child };
-}
-
-async function stop({ child }: Served): Promise<void> {
-  if (child.exitCode !== null) return;
-  const gone = new Promise((resolve) => child.once("exit", resolve));
-  child.kill("SIGTERM");
-  await gone;
 }
 
 /** The three servers of one stack; each writes to a top of its own. */

@@ -59,7 +59,7 @@ export function recoveryTable(figures: readonly RecoveryFigures[]): string {
 }
 
 /** Columns padded to their widest cell. */
-function align(lines: readonly (readonly string[])[]): string {
+export function align(lines: readonly (readonly string[])[]): string {
   const widths: number[] = [];
   for (const line of lines) {
     for (const [column, cell] of line.entries()) widths[column] = Math.max(widths[column] ?? 0, cell.length);

@@ -8,6 +8,7 @@ import { type Clock, errorMessage, isVdoError, VdoError } from "@vdo/base";
 import type { BlockDevice } from "@vdo/block-device";
 import { COMMIT_PERIOD_MS, SECTOR_BYTES } from "../constants.ts";
 import type { PoolMetadata } from "../metadata/pool-metadata.ts";
+import { BlockBuffers } from "./block-buffers.ts";
 import type { PoolFeatures } from "./features.ts";
 import { Gate } from "./gate.ts";
 import { acceptsChanges, modeText, movePoolMode, type PoolMode } from "./modes.ts";
@@ -51,6 +52,8 @@ export class PoolCore {
   readonly blockBytes: number;
   /** Blocks of the data device in a data block. */
   readonly ratio: number;
+  /** For blocks that are copied. */
+  readonly buffers: BlockBuffers;
   errorsIfFull: boolean;
   #features: PoolFeatures;
   #lowWater: number;
@@ -78,6 +81,7 @@ export class PoolCore {
     this.errorsIfFull = options.features.errorIfNoSpace;
     this.blockBytes = this.metadata.blockSectors * SECTOR_BYTES;
     this.ratio = this.blockBytes / this.data.blockSize;
+    this.buffers = new BlockBuffers(this.blockBytes);
     this.metadata.onLowSpace(() => {
       this.tell("metadata_low", "reached low water mark for metadata device: sending event.");
     });

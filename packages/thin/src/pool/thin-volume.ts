@@ -232,6 +232,10 @@ export class ThinVolume implements BlockDevice, ThinTarget {
     return (metadata.cachedDetails(this.id) ?? (await metadata.details(this.id))).snapshottedTime;
   }
 
+  get hasOrigin(): boolean {
+    return this.#origin !== undefined;
+  }
+
   async readOrigin(offset: number, target: Uint8Array): Promise<boolean> {
     const length = Math.max(0, Math.min(target.length, this.#originBytes - offset));
     target.fill(0, length);

@@ -13,6 +13,9 @@ import { endsTransaction, type PoolCore } from "./pool-core.ts";
 import type { RangeLocks } from "./range-locks.ts";
 import { cutIntoSegments, type Segment, TransferList } from "./segments.ts";
 
+/** Written around what is less than a block. */
+const ZEROES = new Uint8Array(1 << 20);
+
 /** What the writer needs of a thin device. */
 export interface ThinTarget {
   readonly id: number;
@@ -22,6 +25,8 @@ export interface ThinTarget {
   lookUp(block: number): Promise<Mapping | undefined> | Mapping | undefined;
   /** The pool's time of the last snapshot of the device. */
   snapshottedTime(): Promise<number>;
+  /** Something else than zeros may be where nothing is mapped. */
+  readonly hasOrigin: boolean;
   /** Fills `target` from the external origin, zeros where there is none; false when nothing but zeros is there. */
   readOrigin(offset: number, target: Uint8Array): Promise<boolean>;
 }
@@ -133,40 +138,68 @@ async function provision(target: ThinTarget, request: WriteRequest, segments: Se
   const blocks = await metadataOperation("allocate", () => core.allocate(segments.length));
   if (blocks.length === 0) return segments;
   const pairs: [number, number][] = [];
+  const borrowed: Uint8Array[] = [];
   try {
     const list = new TransferList();
     for (const [i, block] of blocks.entries()) {
       const segment = segments[i] as Segment;
-      const { within, content } = await newContent(target, request, segment);
-      list.add(block * core.blockBytes + within, content);
+      const content = await newContent(target, request, segment, borrowed);
+      let at = block * core.blockBytes + content.within;
+      for (const piece of content.pieces) {
+        list.add(at, piece);
+        at += piece.length;
+      }
       pairs.push([segment.block, block]);
     }
     await writeTransfers(core, list, false);
   } catch (error) {
     await metadataOperation("release", () => core.release(blocks));
     throw error;
+  } finally {
+    for (const buffer of borrowed) core.buffers.give(buffer);
   }
   await metadataOperation("insert", () => core.metadata.insert(id, pairs));
   return segments.slice(blocks.length);
 }
 
-/** What goes to a new block: the request's part, alone where nothing else of the block matters. */
+/** What goes to a new block, from `within` on. */
+interface NewContent {
+  within: number;
+  pieces: Uint8Array[];
+}
+
+/** The request's part, alone where nothing else of the block matters; else with what is around it. */
 async function newContent(
   target: ThinTarget,
   request: WriteRequest,
   segment: Segment,
-): Promise<{ within: number; content: Uint8Array }> {
+  borrowed: Uint8Array[],
+): Promise<NewContent> {
   const { core } = target;
   const mine = part(request.source, segment);
-  if (segment.length === core.blockBytes) return { within: 0, content: mine };
-  const whole = new Uint8Array(core.blockBytes);
+  if (segment.length === core.blockBytes) return { within: 0, pieces: [mine] };
   const found = target.lookUp(segment.block);
   const mapping = found instanceof Promise ? await found : found;
+  if (mapping === undefined && !target.hasOrigin) {
+    if (core.features.skipBlockZeroing) return { within: segment.within, pieces: [mine] };
+    const after = core.blockBytes - segment.within - segment.length;
+    return { within: 0, pieces: [...zeroes(segment.within), mine, ...zeroes(after)] };
+  }
+  const whole = core.buffers.take();
+  borrowed.push(whole);
   if (mapping !== undefined) await core.data.read(mapping.block * core.ratio, whole);
   else {
     const hasOrigin = await target.readOrigin(segment.block * core.blockBytes, whole);
-    if (!hasOrigin && core.features.skipBlockZeroing) return { within: segment.within, content: mine };
+    if (!hasOrigin && core.features.skipBlockZeroing) return { within: segment.within, pieces: [mine] };
   }
   whole.set(mine, segment.within);
-  return { within: 0, content: whole };
+  return { within: 0, pieces: [whole] };
+}
+
+/** So many zeros, of one piece of memory that nobody writes. */
+function zeroes(length: number): Uint8Array[] {
+  const pieces: Uint8Array[] = [];
+  for (let at = 0; at < length; at += ZEROES.length)
+    pieces.push(ZEROES.subarray(0, Math.min(ZEROES.length, length - at)));
+  return pieces;
 }
