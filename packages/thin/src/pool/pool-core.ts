@@ -4,7 +4,7 @@
  * Commit: flush the data device ▸ metadata (trees ▸ flush ▸ superblock ▸ flush) ▸ wait for reads that began before ▸ discards. Blocks
  * freed by the transaction can be handed out only after that, so no read finds another's data in them.
  */
-import { type Clock, errorMessage, isVdoError, VdoError } from "@vdo/base";
+import { type Clock, errorMessage, VdoError } from "@vdo/base";
 import type { BlockDevice } from "@vdo/block-device";
 import { COMMIT_PERIOD_MS, SECTOR_BYTES } from "../constants.ts";
 import type { PoolMetadata } from "../metadata/pool-metadata.ts";
@@ -12,6 +12,7 @@ import { BlockBuffers } from "./block-buffers.ts";
 import type { PoolFeatures } from "./features.ts";
 import { Gate } from "./gate.ts";
 import { acceptsChanges, modeText, movePoolMode, type PoolMode } from "./modes.ts";
+import { Provisioner } from "./provisioner.ts";
 
 /** What a pool tells: the kernel sends an event for each, and logs `text`. */
 export interface PoolEvent {
@@ -54,6 +55,7 @@ export class PoolCore {
   readonly ratio: number;
   /** For blocks that are copied. */
   readonly buffers: BlockBuffers;
+  readonly provisioner: Provisioner;
   errorsIfFull: boolean;
   #features: PoolFeatures;
   #lowWater: number;
@@ -82,6 +84,7 @@ export class PoolCore {
     this.blockBytes = this.metadata.blockSectors * SECTOR_BYTES;
     this.ratio = this.blockBytes / this.data.blockSize;
     this.buffers = new BlockBuffers(this.blockBytes);
+    this.provisioner = new Provisioner(this);
     this.metadata.onLowSpace(() => {
       this.tell("metadata_low", "reached low water mark for metadata device: sending event.");
     });
@@ -310,11 +313,6 @@ export class PoolCore {
     this.#cancelNoSpace?.();
     this.#wakeQueued();
   }
-}
-
-/** The transaction cannot go on after such an error of a metadata operation. */
-export function endsTransaction(error: unknown): boolean {
-  return !isVdoError(error, "VDO_CLOSED") && !isVdoError(error, "VDO_THIN_NOT_FOUND");
 }
 
 function noSpace(): VdoError {

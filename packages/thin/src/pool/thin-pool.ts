@@ -14,8 +14,9 @@ import type { DeviceDetails } from "../format/device-details.ts";
 import { PoolMetadata } from "../metadata/pool-metadata.ts";
 import { checkBlockSectors, DEFAULT_FEATURES, formatPoolTable, type PoolFeatures } from "./features.ts";
 import { parseMessage } from "./message.ts";
+import { endsTransaction } from "./metadata-failure.ts";
 import { acceptsChanges, type PoolMode } from "./modes.ts";
-import { endsTransaction, PoolCore, type PoolEvent } from "./pool-core.ts";
+import { PoolCore, type PoolEvent } from "./pool-core.ts";
 import { resizePool } from "./resize.ts";
 import { ThinVolume, type ThinVolumeOptions } from "./thin-volume.ts";
 

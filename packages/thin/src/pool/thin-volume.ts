@@ -6,9 +6,10 @@ import type { Mapping } from "../format/mapping.ts";
 import { NOT_KNOWN } from "../metadata/pool-metadata.ts";
 import { acceptsChanges } from "./modes.ts";
 import type { PoolCore } from "./pool-core.ts";
+import type { ThinTarget } from "./provisioner.ts";
 import { RangeLocks } from "./range-locks.ts";
 import { cutIntoSegments } from "./segments.ts";
-import { type ThinTarget, writeThin } from "./thin-writer.ts";
+import { writeThin } from "./thin-writer.ts";
 
 export interface ThinVolumeOptions {
   id: number;
