@@ -94,7 +94,7 @@ async function measure(folder: string, settings: Settings): Promise<Results> {
   }
   if (only === "ploop") return results;
   if (only === undefined || only === "thin") {
-    results.thin = await measureThin({ folder, rounds: quick ? 2 : 3, say });
+    results.thin = await measureThin({ folder, rounds: quick ? 3 : 9, say });
     results.thinTools = await measureThinTools({
       folder,
       mappings: quick ? 100_000 : 1_000_000,

@@ -11,12 +11,13 @@ import { FileDevice, MemoryDevice } from "@vdo/block-device";
 import { ThinPool } from "@vdo/thin";
 import { runFio } from "./fio.ts";
 import { type Spread, spreadOf } from "./median.ts";
+import { cpuSeconds } from "./process-figures.ts";
 import { type Served, serve, stop } from "./servers.ts";
 import { align } from "./table.ts";
 
 const MIB = 1 << 20;
 /** What one round writes to. */
-const PART_MIB = 256;
+const PART_MIB = 128;
 /** Writes of a round: two for each data block of its part. */
 const WRITES = (2 * PART_MIB * MIB) / 65_536;
 
@@ -26,6 +27,8 @@ export interface ThinRow {
   rate: Spread;
   /** To the raw image, within each round. */
   toRaw: Spread;
+  /** Microseconds of CPU of the server for each write. */
+  cpu: number;
 }
 
 export interface ThinFigures {
@@ -97,6 +100,7 @@ function makeImages(folder: string, name: string, sizeMib: number): { raw: strin
 interface Target {
   name: string;
   uri: string;
+  pid: number;
 }
 
 async function measureWorkload(
@@ -105,6 +109,7 @@ async function measureWorkload(
   { rounds, say }: Options,
 ): Promise<ThinRow[]> {
   const rates = targets.map(() => [] as number[]);
+  const cpu = targets.map(() => 0);
   let seed = 1;
   for (let round = 0; round < rounds; round++) {
     say(`${workload}, round ${round + 1}`);
@@ -114,7 +119,10 @@ async function measureWorkload(
         ...["--rw=randwrite", "--bs=4k", "--iodepth=32", "--norandommap", "--refill_buffers"],
         ...[`--offset=${round * PART_MIB}m`, `--size=${PART_MIB}m`, `--io_size=${WRITES * 4}k`],
       ];
-      const { operations, seconds } = await runFio({ uri: (targets[at] as Target).uri, options, seed: seed++ });
+      const { uri, pid } = targets[at] as Target;
+      const before = cpuSeconds(pid);
+      const { operations, seconds } = await runFio({ uri, options, seed: seed++ });
+      cpu[at] = (cpu[at] as number) + ((cpuSeconds(pid) - before) * 1e6) / (rounds * operations);
       rates[at]?.push(operations / Math.max(seconds, 0.001));
     }
   }
@@ -122,7 +130,7 @@ async function measureWorkload(
   return targets.map(({ name }, i) => {
     const own = rates[i] as number[];
     const toRaw = spreadOf(own.map((rate, round) => rate / (raw[round] as number)));
-    return { workload, server: name, rate: spreadOf(own), toRaw };
+    return { workload, server: name, rate: spreadOf(own), toRaw, cpu: cpu[i] as number };
   });
 }
 
@@ -132,10 +140,11 @@ export async function measureThin(options: Options): Promise<ThinFigures> {
   say("making a pool and images");
   const { metadata, data } = await makePool(folder, sizeMib);
   const servers: Served[] = [];
-  const qemu = async (name: string, format: string, path: string): Promise<string> => {
+  const qemu = async (name: string, format: string, path: string): Promise<{ uri: string; pid: number }> => {
     const socket = join(folder, `${name}.sock`);
     servers.push(await serve("qemu-nbd", ["-f", format, "-t", "-e", "16", "-k", socket, path], socket));
-    return (servers.at(-1) as Served).uri;
+    const { uri, child } = servers.at(-1) as Served;
+    return { uri, pid: child.pid as number };
   };
   try {
     const socket = join(folder, "thin.sock");
@@ -143,6 +152,7 @@ export async function measureThin(options: Options): Promise<ThinFigures> {
     const node = ["--conditions=@vdo/source", "--import", "tsx", script];
     const words = [...node, socket, metadata, data, String(sizeMib * 2048)];
     servers.push(await serve(process.execPath, words, socket));
+    const pid = (servers[0] as Served).child.pid as number;
     const rows: ThinRow[] = [];
     for (const [id, name, workload] of [
       [0, "fresh", "4k random writes, fresh"],
@@ -150,12 +160,12 @@ export async function measureThin(options: Options): Promise<ThinFigures> {
     ] as const) {
       const { raw, qcow2 } = makeImages(folder, name, sizeMib);
       const targets = [
-        { name: "qemu-nbd raw", uri: await qemu(`${name}-raw`, "raw", raw) },
+        { name: "qemu-nbd raw", ...(await qemu(`${name}-raw`, "raw", raw)) },
         {
           name: name === "fresh" ? "qemu-nbd qcow2" : "qemu-nbd qcow2, backing file",
-          uri: await qemu(`${name}-qcow2`, "qcow2", qcow2),
+          ...(await qemu(`${name}-qcow2`, "qcow2", qcow2)),
         },
-        { name: "thin", uri: `nbd+unix:///${id}?socket=${socket}` },
+        { name: "thin", uri: `nbd+unix:///${id}?socket=${socket}`, pid },
       ];
       rows.push(...(await measureWorkload(workload, targets, options)));
     }
@@ -202,14 +212,15 @@ async function measureLookups(rounds: number): Promise<ThinFigures["lookup"]> {
 
 export function thinTable({ rows, lookup }: ThinFigures): string {
   const spread = ({ low, high }: Spread): string => `${low.toFixed(2)}-${high.toFixed(2)}`;
-  const lines = [["workload", "server", "op/s", "ratio to qemu-nbd raw", "spread"]];
-  for (const { workload, server, rate, toRaw } of rows) {
+  const lines = [["workload", "server", "op/s", "ratio to qemu-nbd raw", "spread", "CPU µs/op"]];
+  for (const { workload, server, rate, toRaw, cpu } of rows) {
     lines.push([
       workload,
       server,
       Math.round(rate.median).toLocaleString("en-US"),
       toRaw.median.toFixed(2),
       spread(toRaw),
+      cpu.toFixed(1),
     ]);
   }
   lines.push([
