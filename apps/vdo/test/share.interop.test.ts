@@ -54,7 +54,7 @@ describeWith(
   ["systemd-analyze"],
   "the units",
   () => {
-    for (const unit of ["vdo@v0.service", "vdo.service", "vdo-metrics.service"]) {
+    for (const unit of ["vdo@v0.service", "vdo@v0.socket", "vdo.service", "vdo-metrics.service"]) {
       test(`systemd takes ${unit}`, () => {
         const path = share(`systemd/${unit.replace("@v0", "@")}`);
         const { stderr } = spawnSync("systemd-analyze", ["verify", "--man=no", path], { encoding: "utf8" });

@@ -75,6 +75,11 @@ export class CommandLine {
     });
   }
 
+  /** How `vdo` is run by a program that starts it. */
+  vdoProcess(...words: string[]): { program: string; args: string[]; env: NodeJS.ProcessEnv } {
+    return { program: process.execPath, args: nodeWords("vdo", words), env: this.#environment };
+  }
+
   /** `state.json` of a running volume. */
   async state(name: string): Promise<DaemonState> {
     return JSON.parse(await readFile(join(this.folder, "run", name, "state.json"), "utf8")) as DaemonState;

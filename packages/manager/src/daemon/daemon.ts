@@ -57,6 +57,8 @@ export interface DaemonOptions {
   environment: Environment;
   paths: Paths;
   log: LogText;
+  /** Told when the volume is being stopped. */
+  onStopping?: () => void;
   /** Told as the volume is recovered. */
   onRecovery?: (progress: RecoveryProgress) => void;
   /** File descriptor that receives the output of helper programs. */
@@ -368,6 +370,7 @@ export class Daemon {
       throw error;
     }
     this.#options.log("info", `stopping VDO ${this.name}`);
+    this.#options.onStopping?.();
     const failures = await this.#unwind();
     this.#stage = "stopped";
     this.#stopped();

@@ -9,6 +9,7 @@ import { type AttachChoice, LOG_LEVELS, type LogLevel, type StatusPageChoice } f
 import { Daemon, type LogText } from "./daemon.ts";
 import { endOnUncaught, keepAlive, report, reportFailure, SignalStop, spareFromMemoryShortage } from "./process.ts";
 import { recoveryText } from "./recovery-text.ts";
+import { inheritedSocket, tellServiceManager } from "./service-manager.ts";
 
 export interface ServeOptions {
   name: string;
@@ -24,9 +25,6 @@ export interface ServeOptions {
   /** Told when the volume is ready; a foreground start prints its lines here. */
   onReady(daemon: Daemon): void | Promise<void>;
 }
-
-/** First descriptor of socket activation. */
-const LISTEN_FDS_START = 3;
 
 /** Serves until stopped. Resolves with the exit status of the process. */
 export async function serve(options: ServeOptions): Promise<number> {
@@ -54,6 +52,7 @@ export async function serve(options: ServeOptions): Promise<number> {
       environment,
       paths: new Paths(environment),
       log,
+      onStopping: () => void tellServiceManager(environment, "STOPPING=1"),
       onRecovery: new RecoveryReports(environment, log).tell,
       logDescriptor: 2,
     });
@@ -64,6 +63,7 @@ export async function serve(options: ServeOptions): Promise<number> {
   const { pid, instance, attach } = daemon.state;
   await options.onReady(daemon);
   report(environment, { ready: { pid, instance, attach, mode: daemon.volume.status().mode } });
+  await tellServiceManager(environment, "READY=1", `STATUS=VDO ${name} is served at ${attach.path}`);
   signals.apply(() => daemon.stop({ force: daemon.state.attach.kind === "none" }));
   await keepAlive(daemon.ended);
   log("info", `VDO ${name} stopped`);
@@ -95,10 +95,4 @@ class RecoveryReports {
     this.#log("info", recoveryText(recovery));
     report(this.#environment, { recovery });
   };
-}
-
-/** The listening NBD socket that a service manager passes. */
-function inheritedSocket({ variables }: Environment): number | undefined {
-  const count = Number(variables["LISTEN_FDS"] ?? 0);
-  return count >= 1 && Number(variables["LISTEN_PID"] ?? process.pid) === process.pid ? LISTEN_FDS_START : undefined;
 }

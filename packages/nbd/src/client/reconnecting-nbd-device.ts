@@ -122,7 +122,16 @@ export class ReconnectingNbdDevice implements BlockDevice {
   async write(start: number, source: Uint8Array, options?: WriteOptions): Promise<void> {
     await this.#relieve();
     // The caller has its buffer back when this resolves, but the content is needed until the next flush.
-    const kept = source.slice();
+    await this.#writeKept(start, source.slice(), options);
+  }
+
+  /** One request: a server that takes few at a time takes many blocks with each. */
+  async writeVector(start: number, sources: readonly Uint8Array[], options?: WriteOptions): Promise<void> {
+    await this.#relieve();
+    await this.#writeKept(start, Buffer.concat(sources), options);
+  }
+
+  async #writeKept(start: number, kept: Uint8Array, options: WriteOptions | undefined): Promise<void> {
     await this.#noted(start, kept, () => this.#run((client) => client.write(start, kept, options)));
   }
 
