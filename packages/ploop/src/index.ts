@@ -7,9 +7,9 @@ export { type DiskCheckOptions, PloopDisk } from "./disk/ploop-disk.ts";
 export type { SnapshotOptions } from "./disk/snapshots.ts";
 export type { Errno } from "./errors.ts";
 export { DeviceFile } from "./file/device-file.ts";
-export type { ImageDirectory, ImageFile } from "./file/image-file.ts";
+export type { FileRange, ImageDirectory, ImageFile } from "./file/image-file.ts";
 export { NodeDirectory } from "./file/node-directory.ts";
-export { NodeFile } from "./file/node-file.ts";
+export { NodeFile, type PunchHoles } from "./file/node-file.ts";
 export {
   chainOf,
   DESCRIPTOR_NAME,

@@ -97,6 +97,41 @@ describe("discard", () => {
   });
 });
 
+test("where the host can punch holes, discards give their space back; after a failure they do without", async () => {
+  for (const fails of [false, true]) {
+    const [base, top] = [await memoryImage("base"), await memoryImage("top")];
+    const ranges: { offset: number; length: number }[] = [];
+    const warnings: string[] = [];
+    const holed = (file: DeviceFile): DeviceFile => {
+      const punch = async (list: readonly { offset: number; length: number }[]): Promise<void> => {
+        if (fails) throw new Error("not supported");
+        ranges.push(...list);
+        for (const { offset, length } of list) await file.zero(offset, length);
+      };
+      return Object.assign(file, { punch });
+    };
+    const onWarning = (text: string): number => warnings.push(text);
+    const first = await PloopDevice.open({ deltas: [{ file: holed(base) }], extendBytes: 1, onWarning });
+    await first.write(0, filled(1, 8 * CLUSTER));
+    await first.discard(2 * BLOCKS, 3 * BLOCKS);
+    await first.discard(7 * BLOCKS, BLOCKS);
+    await first.close();
+    const deltas = [{ file: base }, { file: holed(top) }];
+    const device = await PloopDevice.open({ deltas, extendBytes: 1, onWarning });
+    await device.write(0, filled(2, 2 * CLUSTER));
+    await device.discard(0, 2 * BLOCKS);
+    expect(isZero(await readCluster(device, 1))).toBe(true);
+    await device.close();
+    const punched = [
+      { offset: 3 * CLUSTER, length: 3 * CLUSTER },
+      { offset: 8 * CLUSTER, length: CLUSTER },
+      { offset: CLUSTER, length: 2 * CLUSTER },
+    ];
+    expect(ranges).toEqual(fails ? [] : punched);
+    expect(warnings).toHaveLength(fails ? 2 : 0);
+  }
+});
+
 describe("many at once", () => {
   test("writers on one new cluster share it; each finds its data", async () => {
     const file = await memoryImage("a");

@@ -133,6 +133,10 @@ export const PLOOP_COMMANDS: { readonly [name: string]: PloopGrammar } = {
     options: [
       { flags: ["-r", "--read-only"], help: "Serve it read-only." },
       { flags: ["-u", "--uuid"], metavar: "UUID", help: "Serve a snapshot, read-only." },
+      {
+        flags: ["--punch-holes"],
+        help: "Give the space of discarded clusters back to the file system, with fallocate of util-linux.",
+      },
       { flags: ["--socket"], metavar: "PATH", help: "Path of the NBD socket." },
       { flags: ["--foreground"], help: "Serve in this process." },
     ],

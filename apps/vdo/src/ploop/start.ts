@@ -22,6 +22,7 @@ export async function startDisk(
     descriptor,
     environment,
     readOnly: args["read_only"] === true,
+    punch: args["punch_holes"] === true,
     onError: (text) => streams.err(`${text}\n`),
     ...(typeof args["uuid"] === "string" ? { guid: guidOf(args["uuid"]) } : {}),
     ...(typeof args["socket"] === "string" ? { socket: resolve(args["socket"]) } : {}),
@@ -50,6 +51,7 @@ async function startBehind(
   const log = openSync(logFile, "a", 0o640);
   const words = ["ploop", "start", "--foreground", descriptor];
   if (args["read_only"] === true) words.push("--read-only");
+  if (args["punch_holes"] === true) words.push("--punch-holes");
   if (typeof args["uuid"] === "string") words.push("--uuid", args["uuid"]);
   if (typeof args["socket"] === "string") words.push("--socket", resolve(args["socket"]));
   const child = spawn(process.execPath, [...process.execArgv, realpathSync(process.argv[1] as string), ...words], {

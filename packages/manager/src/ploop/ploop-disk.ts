@@ -7,16 +7,17 @@ import { askIfRunning, controlRequest } from "../control/client.ts";
 import { accessError } from "../errors.ts";
 import type { ClientEnvironment } from "../host/environment.ts";
 import { Paths } from "../host/paths.ts";
+import { punchHoles } from "./punch-holes.ts";
 
 /** A new random GUID, as descriptors write them. */
 export function newPloopGuid(): string {
   return `{${randomUUID()}}`;
 }
 
-/** Opens the disk of a descriptor. */
-export function loadPloopDisk(descriptor: string): Promise<PloopDisk> {
+/** Opens the disk of a descriptor; with `punch`, discards give space back to the file system. */
+export function loadPloopDisk(descriptor: string, { punch = false } = {}): Promise<PloopDisk> {
   return PloopDisk.load({
-    directory: new NodeDirectory(dirname(descriptor)),
+    directory: new NodeDirectory(dirname(descriptor), punch ? { punchHoles } : {}),
     name: basename(descriptor),
     newGuid: newPloopGuid,
   });

@@ -23,6 +23,8 @@ export interface PloopServeOptions {
   guid?: string;
   /** NBD socket; default: one in the runtime folder. */
   socket?: string;
+  /** Give the space of discarded clusters back to the file system. */
+  punch?: boolean;
   onError?(text: string): void;
 }
 
@@ -65,7 +67,7 @@ export class PloopServer {
     await new Paths(environment).prepare();
     const sockets = ploopSockets(environment, descriptor);
     await mkdir(sockets.folder, { recursive: true });
-    const disk = await loadPloopDisk(descriptor);
+    const disk = await loadPloopDisk(descriptor, { punch: options.punch === true });
     // The control socket is the lock, so it comes before the images; until they are open it answers with an error.
     const early = new ControlServer(new Map());
     if (!(await early.listen(sockets.control, 0o600, environment.clock))) {

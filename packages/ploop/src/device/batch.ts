@@ -248,15 +248,17 @@ export class Batch {
     const engine = this.#engine;
     const { clusterBytes, topLevel } = engine;
     const freed = new Map<number, number>();
-    const zeroed: Promise<void>[] = [];
+    const zeroed: number[] = [];
     for (const { cluster } of this.#changes) {
       const page = this.#pageOf(cluster);
       const place = page.places[indexOf(cluster)] as number;
       if (place === NO_PLACE || page.levels[indexOf(cluster)] !== topLevel) continue;
       if (topLevel === 0) freed.set(cluster, place);
-      else zeroed.push(engine.zeroTop(place * clusterBytes, clusterBytes));
+      else zeroed.push(place);
     }
-    await Promise.all(zeroed);
+    if (zeroed.length > 0 && !(await engine.punchTop(zeroed))) {
+      await Promise.all(zeroed.map((place) => engine.zeroTop(place * clusterBytes, clusterBytes)));
+    }
     if (freed.size > 0) await this.#unmap(freed);
     for (const { resolve } of this.#changes) resolve();
   }
@@ -269,6 +271,7 @@ export class Batch {
     await engine.top.file.flush();
     for (const cluster of freed.keys()) this.#pageOf(cluster).places[indexOf(cluster)] = NO_PLACE;
     await engine.epochs.drain();
+    await engine.punchTop([...freed.values()]);
     for (const place of freed.values()) engine.holes.free(place);
   }
 }

@@ -32,7 +32,7 @@ export interface PloopOpenOptions {
   /** The top's file grows to multiples of this many bytes. Default 128 MiB. */
   extendBytes?: number;
   clock?: Clock;
-  /** Told of what was given up on opening: a damaged dirty bitmap. */
+  /** Told of what was given up: a damaged dirty bitmap on opening, holes in files. */
   onWarning?: (text: string) => void;
 }
 
@@ -84,6 +84,7 @@ export class PloopDevice implements BlockDevice {
     const engine = await StackEngine.open(deltas, {
       mapPagesMax: Math.max(4, options.mapPagesMax ?? MAP_PAGES),
       extendBytes: options.extendBytes ?? EXTEND_BYTES,
+      onWarning: options.onWarning,
     });
     const extension = readOnly ? noExtension() : await loadExtensionOrNone(top, options.onWarning);
     if (!readOnly) await top.markOpen();

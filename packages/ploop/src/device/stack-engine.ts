@@ -11,8 +11,9 @@
  *     data of copied clusters, zeros of reused ones, a longer file ──flush──▶ index page ──▶ publish ──▶ acknowledge
  *     cleared index entry ──flush──▶ nobody reads the old place ──▶ the place is free
  */
-import { invariant, viewOf } from "@vdo/base";
+import { errorMessage, invariant, viewOf } from "@vdo/base";
 import { refused } from "../errors.ts";
+import type { FileRange } from "../file/image-file.ts";
 import { imageHeader, PAGE_BYTES } from "../format/header.ts";
 import { type Delta, HEADER_WORDS, PAGE_WORDS } from "../image/delta.ts";
 import { Batch, type Change } from "./batch.ts";
@@ -36,6 +37,7 @@ export interface EngineOptions {
   mapPagesMax: number;
   /** The file grows to a multiple of this. */
   extendBytes: number;
+  onWarning?: ((text: string) => void) | undefined;
 }
 
 interface Job {
@@ -58,6 +60,7 @@ export class StackEngine {
   /** Everything of the top file from here to its end is known to be zero. */
   zerosFrom: number;
   readonly #options: EngineOptions;
+  #canPunch = true;
   /** Buffers of one cluster that nobody uses. */
   readonly #buffers: Uint8Array[] = [];
   #changes: Change[] = [];
@@ -108,6 +111,31 @@ export class StackEngine {
   async zeroTop(offset: number, length: number): Promise<void> {
     await this.top.file.zero(offset, length);
     this.tracker?.mark(offset, length);
+  }
+
+  /**
+   * Gives the space of whole clusters of the top back, where the host can; else false, and nothing was changed. One failure is
+   * the last: the file system cannot do it.
+   */
+  async punchTop(places: readonly number[]): Promise<boolean> {
+    const { file } = this.top;
+    if (file.punch === undefined || !this.#canPunch) return false;
+    const ranges: FileRange[] = [];
+    for (const place of places.toSorted((a, b) => a - b)) {
+      const offset = place * this.clusterBytes;
+      const last = ranges.at(-1);
+      if (last !== undefined && last.offset + last.length === offset) last.length += this.clusterBytes;
+      else ranges.push({ offset, length: this.clusterBytes });
+    }
+    try {
+      await file.punch(ranges);
+    } catch (error) {
+      this.#canPunch = false;
+      this.#options.onWarning?.(`the space of discarded clusters is not given back: ${errorMessage(error)}`);
+      return false;
+    }
+    for (const { offset, length } of ranges) this.tracker?.mark(offset, length);
+    return true;
   }
 
   /** Hands a change to the worker; resolves when it is done. */

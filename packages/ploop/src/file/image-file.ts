@@ -1,3 +1,9 @@
+export interface FileRange {
+  /** Bytes. */
+  offset: number;
+  length: number;
+}
+
 /**
  * What an image is stored in: a file that grows, and the folder it lies in.
  *
@@ -17,6 +23,11 @@ export interface ImageFile {
   write(offset: number, source: Uint8Array): Promise<void>;
   /** Makes the range read as zeros, as a hole where that is cheap. The file keeps its length. */
   zero(offset: number, length: number): Promise<void>;
+  /**
+   * Makes the ranges read as zeros and gives their space back. Only where the host can do it; rejects when it turns out that it
+   * cannot.
+   */
+  punch?(ranges: readonly FileRange[]): Promise<void>;
   /** Cuts or extends (with zeros). */
   setLength(length: number): Promise<void>;
   flush(): Promise<void>;

@@ -2,21 +2,24 @@
 import { access, open, readFile, rename, unlink } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import type { ImageDirectory, ImageFile } from "./image-file.ts";
-import { failure, NodeFile } from "./node-file.ts";
+import { failure, NodeFile, type PunchHoles } from "./node-file.ts";
 
 export class NodeDirectory implements ImageDirectory {
   readonly path: string;
+  readonly #punchHoles: PunchHoles | undefined;
 
-  constructor(path: string) {
+  /** With `punchHoles`, the space of discarded clusters goes back to the file system. */
+  constructor(path: string, { punchHoles }: { punchHoles?: PunchHoles } = {}) {
     this.path = resolve(path);
+    this.#punchHoles = punchHoles;
   }
 
   open(name: string, { readOnly }: { readOnly: boolean }): Promise<ImageFile> {
-    return NodeFile.open(resolve(this.path, name), readOnly ? "r" : "r+");
+    return NodeFile.open(resolve(this.path, name), readOnly ? "r" : "r+", this.#punchHoles);
   }
 
   create(name: string): Promise<ImageFile> {
-    return NodeFile.open(resolve(this.path, name), "wx+");
+    return NodeFile.open(resolve(this.path, name), "wx+", this.#punchHoles);
   }
 
   async exists(name: string): Promise<boolean> {

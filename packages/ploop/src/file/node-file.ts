@@ -4,15 +4,19 @@ import { type FileHandle, open } from "node:fs/promises";
 import { errorMessage, isVdoError, VdoError } from "@vdo/base";
 import { SECTOR } from "../format/header.ts";
 import { Gather, type Transfer } from "./gather.ts";
-import type { ImageFile } from "./image-file.ts";
+import type { FileRange, ImageFile } from "./image-file.ts";
 
 type Operation = "read" | "write" | "flush" | "open";
 
 const ZERO_CHUNK = new Uint8Array(1 << 20);
 
+/** Punches holes into the file at `path`: Node has no call for it. Rejects when the file system or the machine cannot. */
+export type PunchHoles = (path: string, ranges: readonly FileRange[]) => Promise<void>;
+
 export class NodeFile implements ImageFile {
   readonly name: string;
   readonly readOnly: boolean;
+  readonly punch?: (ranges: readonly FileRange[]) => Promise<void>;
   readonly #handle: FileHandle;
   readonly #fd: number;
   readonly #reads = new Gather((run, length) => this.#readRun(run, length));
@@ -22,7 +26,8 @@ export class NodeFile implements ImageFile {
   #syncNext: Promise<void> | undefined;
   #syncError: unknown;
 
-  private constructor(name: string, handle: FileHandle, readOnly: boolean, length: number) {
+  private constructor(name: string, handle: FileHandle, readOnly: boolean, length: number, punchHoles?: PunchHoles) {
+    if (punchHoles !== undefined && !readOnly) this.punch = (ranges) => punchHoles(name, ranges);
     this.name = name;
     this.#handle = handle;
     this.#fd = handle.fd;
@@ -31,13 +36,13 @@ export class NodeFile implements ImageFile {
   }
 
   /** `flags`: `r`, `r+`, or `wx+` for a new file. Throws `VDO_IO` (operation `open`). */
-  static async open(path: string, flags: "r" | "r+" | "wx+"): Promise<NodeFile> {
+  static async open(path: string, flags: "r" | "r+" | "wx+", punchHoles?: PunchHoles): Promise<NodeFile> {
     try {
       const handle = await open(path, flags, 0o600);
       try {
         const found = await handle.stat();
         if (!found.isFile()) throw new Error("it is not a regular file");
-        return new NodeFile(path, handle, flags === "r", found.size);
+        return new NodeFile(path, handle, flags === "r", found.size, punchHoles);
       } catch (error) {
         await handle.close();
         throw error;
