@@ -1,5 +1,6 @@
 /** `vdo thin`: its commands and their options, which are those of the original tools where they have them. */
 import { CommandParser, ParseEnd, type Streams } from "../parser.ts";
+import { ESTIMATE_UNITS } from "./estimate-units.ts";
 
 /** Exit status of every failure, as of the original tools. */
 export const FAILURE_STATUS = 1;
@@ -9,6 +10,8 @@ export interface ThinOption {
   /** Absent for a switch. */
   metavar?: string;
   choices?: readonly string[];
+  /** The value of the option without one, where it may stand so. */
+  bare?: string;
   required?: boolean;
   /** May be given several times. */
   repeatable?: boolean;
@@ -271,8 +274,19 @@ export const THIN_COMMANDS: { readonly [name: string]: ThinGrammar } = {
       { flags: ["-b", "--block-size"], metavar: "SIZE", required: true, help: "Size of data blocks." },
       { flags: ["-s", "--pool-size"], metavar: "SIZE", required: true, help: "Size of the data device." },
       { flags: ["-m", "--max-thins"], metavar: "N", required: true, help: "Thin devices and snapshots." },
-      { flags: ["-u", "--unit"], choices: [..."bskmgtpe"], help: "Unit of the answer; the default is sectors." },
-      { flags: ["-n", "--numeric-only"], help: "Print the number only." },
+      {
+        flags: ["-u", "--unit"],
+        metavar: "UNIT",
+        choices: ESTIMATE_UNITS,
+        help: "Unit of the answer; default: sectors.",
+      },
+      {
+        flags: ["-n", "--numeric-only"],
+        metavar: "short|long",
+        choices: ["short", "long", "plain"],
+        bare: "plain",
+        help: "Print the number only, or with its unit.",
+      },
     ],
     words: [],
   },
@@ -293,7 +307,7 @@ function withSnapshotBlock(name: string, words: readonly string[]): string[] {
 }
 
 /** Parses what follows `vdo thin`. Throws {@link ParseEnd} after help or an error was printed. */
-export function parseThin(words: readonly string[], streams: Streams): ParsedThin {
+export function parseThin(words: readonly string[], streams: Streams, version: string): ParsedThin {
   const [name, ...rest] = words;
   if (name === undefined || name === "-h" || name === "--help") {
     (name === undefined ? streams.err : streams.out)(summary());
@@ -304,8 +318,13 @@ export function parseThin(words: readonly string[], streams: Streams): ParsedThi
     streams.err(`Unknown command: ${name}\n${summary()}`);
     throw new ParseEnd(FAILURE_STATUS);
   }
+  if (rest.includes("-V") || rest.includes("--version")) {
+    streams.out(`${version}\n`);
+    throw new ParseEnd(0);
+  }
   const parser = new CommandParser(streams, { prog: `vdo thin ${name}`, description: grammar.help });
-  for (const { flags, metavar, choices, required, repeatable, help } of grammar.options) {
+  parser.add_argument("-V", "--version", { action: "store_true", help: "Print the version." });
+  for (const { flags, metavar, choices, bare, required, repeatable, help } of grammar.options) {
     const isSwitch = metavar === undefined && choices === undefined;
     parser.add_argument(...flags, {
       help,
@@ -314,6 +333,7 @@ export function parseThin(words: readonly string[], streams: Streams): ParsedThi
       ...(required === true ? { required } : {}),
       ...(metavar === undefined ? {} : { metavar }),
       ...(choices === undefined ? {} : { choices: [...choices] }),
+      ...(bare === undefined ? {} : { nargs: "?", const: bare }),
     });
   }
   for (const [index, word] of grammar.words.entries()) {

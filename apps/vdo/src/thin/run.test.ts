@@ -57,6 +57,11 @@ test.each(Object.keys(THIN_COMMANDS))("%s --help tells what it does", async (nam
   if (name !== "list") expect(await thin(name)).toMatchObject({ status: 1, out: "" });
 });
 
+test("every command tells the version", async () => {
+  expect(await thin("check", "-V")).toMatchObject({ status: 0, out: "1.2.3\n" });
+  expect(await thin("send", "--version")).toMatchObject({ status: 0, out: "1.2.3\n" });
+});
+
 test("without a command, and with one that is unknown, it says what there is", async () => {
   expect(await thin()).toMatchObject({ status: 1, out: "" });
   expect((await thin("fly")).err).toContain("Unknown command: fly");
@@ -100,7 +105,10 @@ describe("a pool from the command line", () => {
       '    <same begin="0" length="3"/>\n    <different begin="3" length="5"/>\n    <same begin="8" length="12"/>\n',
     );
     expect((await thin("rmap", "--region", "20..22", metadata)).out).toBe("data 20..22 -> thin(1) 3..5\n");
-    expect(await thin("check", metadata)).toMatchObject({ status: 0, err: "" });
+    expect(await thin("check", metadata)).toMatchObject({
+      status: 0,
+      err: "examining superblock\nexamining devices tree\nexamining mapping tree\nchecking space map counts\n",
+    });
     expect(await thin("message", ...pool(), "reserve_metadata_snap")).toMatchObject({ status: 0 });
     expect((await thin("check", "-m", metadata)).status).toBe(0);
     expect((await thin("delete", ...pool(), "0")).status).toBe(0);
@@ -210,8 +218,17 @@ test("a pool is served over NBD, takes messages while it runs, and is stopped", 
 describe("sizes", () => {
   test("are answered as thin_metadata_size does", async () => {
     const options = ["-b", "64k", "-s", "1t", "-m", "1000"];
-    expect((await thin("metadata-size", ...options)).out).toBe("1073224 sectors\n");
+    expect((await thin("metadata-size", ...options)).out).toBe(
+      'thin_metadata_size - 1073224 sectors estimated metadata area size for "--block-size=64kibibytes --pool-size=1tebibytes --max-thins=1000"\n',
+    );
     expect((await thin("metadata-size", ...options, "-n", "-u", "m")).out).toBe("524.04\n");
+    expect((await thin("metadata-size", ...options, "-nshort", "-u", "m")).out).toBe("524.04m\n");
+    expect((await thin("metadata-size", ...options, "-nlong")).out).toBe("1073224sectors\n");
+    const decimal = ["-b", "128", "-s", "100g", "-m", "10", "-u", "M"];
+    expect((await thin("metadata-size", ...decimal)).out).toContain(
+      '53.31 megabytes estimated metadata area size for "--block-size=128sectors ',
+    );
+    expect((await thin("metadata-size", "-b", "64k", "-s", "1x", "-m", "1")).status).toBe(1);
     expect((await thin("metadata-size", "-b", "10k", "-s", "1g", "-m", "1")).status).toBe(1);
   });
 

@@ -13,7 +13,7 @@ const COMMANDS: { readonly [name: string]: Command } = { ...POOL_COMMANDS, ...ST
 /** Runs `vdo thin WORDS`; resolves with the exit status. */
 export async function runThin(words: readonly string[], streams: Streams, environment: Environment): Promise<number> {
   try {
-    const parsed = parseThin(words, streams);
+    const parsed = parseThin(words, streams, environment.version);
     return (await (COMMANDS[parsed.name] as Command)({ ...parsed, streams, environment })) ?? 0;
   } catch (error) {
     if (error instanceof ParseEnd) return error.status;

@@ -34,8 +34,9 @@ import {
   withDevice,
   withMetadata,
 } from "./call.ts";
+import { type EstimateSize, estimateSize, inEstimateUnit, unitName } from "./estimate-units.ts";
 import { FAILURE_STATUS } from "./grammar.ts";
-import { bytesOf, inUnit, numberOf } from "./values.ts";
+import { numberOf } from "./values.ts";
 
 /** `metadataSnapshot` of the library, from the switch and the block. */
 function snapshotOf(call: Call): { metadataSnapshot: boolean | number } {
@@ -62,8 +63,11 @@ async function checkMetadata(call: Call): Promise<number> {
       ...(mapping === undefined ? {} : { overrideMappingRoot: mapping }),
       ...(details === undefined ? {} : { overrideDetailsRoot: details }),
     };
-    let report = await check(device, options);
     const say = args["quiet"] === true ? () => {} : streams;
+    const onStep = (step: string): void => {
+      if (typeof say !== "function") say.err(`${step}\n`);
+    };
+    let report = await check(device, { ...options, onStep });
     if (typeof say !== "function") {
       for (const { severity, structure, text: what } of report.problems)
         say.err(`${severity}: ${structure}: ${what}\n`);
@@ -134,7 +138,9 @@ function overridesOf(call: Call): RestoreOptions {
 
 async function restoreMetadata(call: Call): Promise<undefined> {
   const pieces = createReadStream(text(call, "input") as string, { encoding: "utf8" });
-  await withDevice(text(call, "output") as string, false, (device) => restore(pieces, device, overridesOf(call)));
+  const output = text(call, "output") as string;
+  await withDevice(output, false, (device) => restore(pieces, device, overridesOf(call)));
+  if (call.args["quiet"] !== true) call.streams.out(`${output} was restored\n`);
 }
 
 async function repairMetadata(call: Call): Promise<undefined> {
@@ -189,14 +195,19 @@ async function trimPool(call: Call): Promise<undefined> {
 }
 
 async function metadataSize(call: Call): Promise<undefined> {
-  const bytes = metadataBytes({
-    blockBytes: bytesOf(text(call, "block_size") as string),
-    poolBytes: bytesOf(text(call, "pool_size") as string),
-    thins: numberOf(text(call, "max_thins") as string, "--max-thins"),
-  });
+  const [block, pool, thins] = ["block_size", "pool_size", "max_thins"].map((name) =>
+    estimateSize(text(call, name) as string, name === "max_thins" ? "b" : "s"),
+  ) as [EstimateSize, EstimateSize, EstimateSize];
+  const bytes = metadataBytes({ blockBytes: block.bytes, poolBytes: pool.bytes, thins: thins.bytes });
   const unit = text(call, "unit") ?? "s";
-  const name = { b: "bytes", s: "sectors" }[unit] ?? `${unit.toUpperCase()}iB`;
-  call.streams.out(`${inUnit(bytes, unit)}${call.args["numeric_only"] === true ? "" : ` ${name}`}\n`);
+  const figure = inEstimateUnit(bytes, unit);
+  const form = text(call, "numeric_only");
+  if (form !== undefined) {
+    call.streams.out(`${figure}${form === "short" ? unit : form === "long" ? unitName(unit) : ""}\n`);
+    return;
+  }
+  const asked = `--block-size=${block.text} --pool-size=${pool.text} --max-thins=${thins.text}`;
+  call.streams.out(`thin_metadata_size - ${figure} ${unitName(unit)} estimated metadata area size for "${asked}"\n`);
 }
 
 export const TOOL_COMMANDS: { readonly [name: string]: Command } = {
