@@ -5,7 +5,7 @@
 import { mkdir } from "node:fs/promises";
 import { errorMessage } from "@vdo/base";
 import { NbdServer } from "@vdo/nbd";
-import { type PloopDevice, type PloopDisk, sendMessage, statusLine } from "@vdo/ploop";
+import { type PloopDevice, type PloopDisk, statusLine } from "@vdo/ploop";
 import type { ControlRequest } from "../control/protocol.ts";
 import { type ControlHandler, ControlServer } from "../control/server.ts";
 import { commandError } from "../errors.ts";
@@ -151,12 +151,19 @@ export class PloopServer {
       ["status", () => this.status()],
       ["stop", () => this.stop()],
       ["suspend", () => device.suspend()],
-      ["resume", () => device.resume()],
+      // As the kernel's table that is loaded anew: the length is the image's.
+      [
+        "resume",
+        () => {
+          device.reloadLength();
+          device.resume();
+        },
+      ],
       [
         "message",
         (request) =>
           this.#long((progress) =>
-            sendMessage(device, request["words"] as string[], {
+            disk.message(device, request["words"] as string[], {
               openFile: (name, options) => disk.directory.open(name, options),
               progress,
             }),

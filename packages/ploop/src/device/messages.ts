@@ -1,28 +1,32 @@
 /**
  * The words of `dmsetup message`, as the first generation of the kernel's target takes them. Where the kernel takes a file
- * descriptor of the caller, a name is taken, which the host opens; instead of the address of a mask, its bytes in
- * hexadecimal. Every refusal is `VDO_PLOOP_REFUSED` with the kernel's errno.
+ * descriptor of the caller, a name is taken, which the host opens; instead of the address of a mask, the mask or
+ * where it is. Every refusal is `VDO_PLOOP_REFUSED` with the kernel's errno.
  */
-import { fromHex } from "@vdo/base";
-import { refused } from "../errors.ts";
+import { errorMessage, fromHex, isVdoError, VdoError } from "@vdo/base";
+import { type Errno, refused } from "../errors.ts";
 import type { ImageFile } from "../file/image-file.ts";
-import { versionOf } from "../format/header.ts";
-import { mergeIntoTop, notifyMerged, type Progress, updateDeltaIndex } from "./operations/merge.ts";
+import { PAGE_BYTES, versionOf } from "../format/header.ts";
+import { type MergeOptions, mergeIntoTop, notifyMerged, type Progress, updateDeltaIndex } from "./operations/merge.ts";
 import { resizeTop } from "./operations/resize.ts";
 import { addDelta, flipUpperDeltas, reopenDelta, snapshotTop } from "./operations/stack.ts";
 import type { PloopDevice } from "./ploop-device.ts";
-import { PushBackup } from "./push-backup.ts";
+import { PushBackup, type PushBackupOptions } from "./push-backup.ts";
 import { FileTracker } from "./tracking.ts";
 
 export interface MessageHost {
   /** Opens an image by the name given in a message. */
   openFile(name: string, options: { readOnly: boolean }): Promise<ImageFile>;
   progress?: Progress;
+  /** Of `merge`: see {@link MergeOptions}. */
+  commitMerge?: () => Promise<void>;
 }
 
 /** For a push backup that names none: the form of the first publication. */
 const BACKUP_TIMEOUT_SECONDS = 60;
 const RAW_PREFIX = "raw@";
+const BITMAP_PREFIX = "bitmap:";
+const FILE_PREFIX = "file:";
 
 interface Call {
   device: PloopDevice;
@@ -83,7 +87,43 @@ function stopTracking({ device, name }: Call): undefined {
   device.engine.tracker = undefined;
 }
 
-function startBackup(call: Call): undefined {
+type Mask = Pick<PushBackupOptions, "mask" | "onGivenUp">;
+
+/**
+ * The clusters that take part: `0` is all of them; else one bit each, lowest first, as hexadecimal digits, in a file
+ * (`file:NAME`), or those that a dirty bitmap has (`bitmap:UUID`, which is clean from then on, unless the backup is given up).
+ */
+async function maskOf({ device, host, name }: Call, text: string, bytes: number): Promise<Mask> {
+  if (text === "0") return {};
+  if (text.startsWith(BITMAP_PREFIX)) {
+    const bitmap = device.bitmaps.get(text.slice(BITMAP_PREFIX.length));
+    const mask = bitmap.clusterMask(device.engine.top.header.clusterSectors);
+    const ranges = bitmap.ranges();
+    bitmap.clear();
+    // Without a whole backup, what had changed has still to be backed up.
+    const onGivenUp = (): void => {
+      for (const { startSector, sectors } of ranges) bitmap.mark(startSector, sectors);
+    };
+    return { mask, onGivenUp };
+  }
+  if (text.startsWith(FILE_PREFIX)) {
+    const file = await host.openFile(text.slice(FILE_PREFIX.length), { readOnly: true });
+    try {
+      if (file.length !== bytes) throw refused(name, "EFAULT", `a mask has ${bytes} bytes, the file ${file.length}`);
+      const mask = new Uint8Array(bytes);
+      await file.read(0, mask);
+      return { mask };
+    } finally {
+      await file.close();
+    }
+  }
+  if (text.length !== 2 * bytes || !/^[0-9a-f]+$/i.test(text)) {
+    throw refused(name, "EINVAL", `a mask is 0, ${bytes} bytes in hexadecimal, file:NAME or bitmap:UUID`);
+  }
+  return { mask: fromHex(text) };
+}
+
+async function startBackup(call: Call): Promise<undefined> {
   const { device, words, name } = call;
   const [uuid, maskText] = words as [string, string];
   if (device.backup !== undefined) throw refused(name, "EEXIST", "a backup is active");
@@ -93,11 +133,7 @@ function startBackup(call: Call): undefined {
   const seconds = words.length > 2 ? numberOf(call, 2) : BACKUP_TIMEOUT_SECONDS;
   if (seconds === 0) throw refused(name, "EINVAL", "a timeout is at least a second");
   const clusterCount = device.engine.top.clusterCount;
-  const bytes = Math.ceil(clusterCount / 8);
-  if (maskText !== "0" && !(maskText.length === 2 * bytes && /^[0-9a-f]+$/i.test(maskText))) {
-    throw refused(name, "EINVAL", `a mask is 0, or ${bytes} bytes in hexadecimal`);
-  }
-  const mask = maskText === "0" ? {} : { mask: fromHex(maskText) };
+  const mask = await maskOf(call, maskText, Math.ceil(clusterCount / 8));
   device.backup = new PushBackup({ uuid, clusterCount, timeoutMs: seconds * 1000, clock: device.clock, ...mask });
 }
 
@@ -170,7 +206,7 @@ const MESSAGES: { readonly [name: string]: Message } = {
     words: [0],
     exclusive: true,
     changes: true,
-    run: ({ device, host }) => quietly(mergeIntoTop(device, host.progress)),
+    run: ({ device, host }) => quietly(mergeIntoTop(device, { progress: host.progress, commit: host.commitMerge })),
   },
   notify_merged_forward: {
     words: [1],
@@ -229,11 +265,43 @@ export async function sendMessage(device: PloopDevice, words: readonly string[],
     throw refused(name, "EINVAL", `${rest.length} words follow, ${message.words.join(" or ")} are expected`);
   }
   const run = async (): Promise<string> => {
+    try {
+      return await answer();
+    } catch (error) {
+      throw withErrno(name, error);
+    }
+  };
+  const answer = async (): Promise<string> => {
     if (message.changes === true && device.readOnly) throw refused(name, "EROFS", "the device is read-only");
     if (message.exclusive === true) device.refuseMaintenance(name);
     return (await message.run({ device, words: rest, host, name })) ?? "";
   };
   return message.concurrent === true ? run() : device.serialize(run);
+}
+
+/** Other failures get the errno that the kernel's target has for them; the message and the cause stay. */
+function withErrno(operation: string, error: unknown): unknown {
+  const errno = errnoOf(error);
+  if (errno === undefined) return error;
+  return new VdoError(
+    "VDO_PLOOP_REFUSED",
+    `${operation}: ${errorMessage(error)} (${errno})`,
+    { operation, errno },
+    error,
+  );
+}
+
+function errnoOf(error: unknown): Errno | undefined {
+  if (isVdoError(error, "VDO_NO_SPACE")) return "ENOSPC";
+  if (isVdoError(error, "VDO_READ_ONLY")) return "EROFS";
+  if (isVdoError(error, "VDO_PLOOP_DIRTY")) return "EBUSY";
+  if (isVdoError(error, "VDO_BAD_ARGUMENT")) return "EINVAL";
+  if (isVdoError(error, "VDO_IO")) return error.data.operation === "open" ? "ENOENT" : "EIO";
+  if (!isVdoError(error, "VDO_CORRUPT")) return undefined;
+  const { field, expected, actual } = error.data;
+  if (field === "file length" && typeof actual === "number" && actual < PAGE_BYTES) return "ENODATA";
+  if (field === "BAT size") return "EBADSLT";
+  return field.startsWith("BAT entry") && String(expected).includes("after the BAT") ? "EXDEV" : "EPROTO";
 }
 
 /** The target's status line: deltas, version, sectors per cluster, flags. */

@@ -16,6 +16,8 @@ export interface PushBackupOptions {
   mask?: Uint8Array;
   timeoutMs: number;
   clock: Clock;
+  /** Told when the backup ends with clusters that were not saved. */
+  onGivenUp?: () => void;
 }
 
 export class PushBackup {
@@ -23,6 +25,7 @@ export class PushBackup {
   readonly #clusterCount: number;
   readonly #timeoutMs: number;
   readonly #clock: Clock;
+  readonly #onGivenUp: (() => void) | undefined;
   /** 1: still to be saved. */
   readonly #wanted: Uint8Array;
   #left = 0;
@@ -33,11 +36,12 @@ export class PushBackup {
   #cancelTimer: (() => void) | undefined;
   #state: "active" | "expired" | "stopped" = "active";
 
-  constructor({ uuid, clusterCount, mask, timeoutMs, clock }: PushBackupOptions) {
+  constructor({ uuid, clusterCount, mask, timeoutMs, clock, onGivenUp }: PushBackupOptions) {
     this.uuid = uuid;
     this.#clusterCount = clusterCount;
     this.#timeoutMs = timeoutMs;
     this.#clock = clock;
+    this.#onGivenUp = onGivenUp;
     this.#wanted = new Uint8Array(clusterCount);
     for (let cluster = 0; cluster < clusterCount; cluster++) {
       if (mask !== undefined && (((mask[cluster >>> 3] ?? 0) >>> (cluster & 7)) & 1) === 0) continue;
@@ -127,6 +131,7 @@ export class PushBackup {
   }
 
   #end(state: "expired" | "stopped"): void {
+    if (this.#state === "active" && this.#left > 0) this.#onGivenUp?.();
     this.#state = state;
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;

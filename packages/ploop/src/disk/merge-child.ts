@@ -28,10 +28,11 @@ import { type DiskState, whileSuspended } from "./disk-state.ts";
 export interface MergeContext {
   /** The running stack of the disk. */
   device?: PloopDevice;
-  progress?: OfflineProgress;
+  progress?: OfflineProgress | undefined;
 }
 
-interface Pair {
+/** A snapshot and its only child, with their images. */
+export interface Pair {
   shot: Shot;
   child: Shot;
   parentImage: DescriptorImage;
@@ -50,27 +51,38 @@ export async function mergeChild(disk: DiskState, shot: Shot, child: Shot, conte
     await mergeBelow(disk, pair, level, { ...context, device });
   else if (await isBaseLarger(disk, pair, device)) await mergeReverse(disk, pair, { ...context, device });
   else {
-    await device.serialize(() => mergeIntoTop(device, context.progress));
-    await removeParent(disk, pair, "child");
+    await mergeUp(disk, pair, { ...context, device });
   }
 }
 
-/** The descriptor without the parent, then the file of the one that did not survive. */
-async function removeParent(disk: DiskState, pair: Pair, survivor: "parent" | "child"): Promise<void> {
+/** The descriptor changes while writes are held: no discard may drop what the old stack would show again. */
+async function mergeUp(disk: DiskState, pair: Pair, { device, progress }: Running): Promise<void> {
+  const commit = (): Promise<void> => disk.store(withoutParent(disk, pair, "child"));
+  await device.serialize(() => mergeIntoTop(device, { progress, commit }));
+  await disk.directory.unlink(pair.parentImage.file);
+}
+
+/** The descriptor without the parent. */
+export function withoutParent(disk: DiskState, pair: Pair, survivor: "parent" | "child"): DiskDescriptor {
   const { shot, child, parentImage, childImage } = pair;
-  const [kept, gone] = survivor === "parent" ? [parentImage, childImage] : [childImage, parentImage];
+  const { file } = survivor === "parent" ? parentImage : childImage;
   const isPlain = disk.isRaw(parentImage) && survivor === "child";
-  await disk.store({
+  return {
     ...disk.descriptor,
     mode: isPlain ? "expanded" : disk.descriptor.mode,
     images: disk.descriptor.images
       .filter(({ guid }) => !sameGuid(guid, shot.guid))
-      .map((image) => (sameGuid(image.guid, child.guid) ? { ...image, file: kept.file } : image)),
+      .map((image) => (sameGuid(image.guid, child.guid) ? { ...image, file } : image)),
     shots: disk.descriptor.shots
       .filter(({ guid }) => !sameGuid(guid, shot.guid))
       .map((one) => (sameGuid(one.guid, child.guid) ? { ...one, parent: shot.parent } : one)),
-  });
-  await disk.directory.unlink(gone.file);
+  };
+}
+
+/** Stores the descriptor without the parent, then deletes the file of the one that did not survive. */
+async function removeParent(disk: DiskState, pair: Pair, survivor: "parent" | "child"): Promise<void> {
+  await disk.store(withoutParent(disk, pair, survivor));
+  await disk.directory.unlink((survivor === "parent" ? pair.childImage : pair.parentImage).file);
 }
 
 async function markTemporary(disk: DiskState, { shot }: Pair): Promise<void> {
@@ -170,16 +182,13 @@ async function mergeReverse(disk: DiskState, pair: Pair, { device, progress }: R
     throw error;
   }
   await whileSuspended(device, () => exchange(disk, pair, device));
-  await device.serialize(() => mergeIntoTop(device, progress));
-  await removeParent(
-    disk,
-    {
-      ...pair,
-      parentImage: { ...parentImage, file: childImage.file },
-      childImage: { ...childImage, file: parentImage.file },
-    },
-    "child",
-  );
+  const [oldTop, oldBase] = [childImage.file, parentImage.file];
+  const swapped = {
+    ...pair,
+    parentImage: { ...parentImage, file: oldTop },
+    childImage: { ...childImage, file: oldBase },
+  };
+  await mergeUp(disk, swapped, { device, progress });
 }
 
 /** Changes names and places of base and top; when that fails, all is as it was, or nobody can write any more. */

@@ -6,7 +6,7 @@
  * and a file that nobody names. A merge overwrites the parent's file: before it the parent is marked `Temporary`, and the
  * next operation does the merge again.
  */
-import { sendMessage } from "../device/messages.ts";
+import { type MessageHost, sendMessage } from "../device/messages.ts";
 import type { StackFile } from "../device/open-stack.ts";
 import { PloopDevice, type PloopOpenOptions } from "../device/ploop-device.ts";
 import { refused } from "../errors.ts";
@@ -29,6 +29,7 @@ import type { DirtyBitmap } from "../image/dirty-bitmap.ts";
 import { loadExtension } from "../image/extension-store.ts";
 import { copyToRaw, growImage, type OfflineProgress, preallocateImage } from "../image/offline.ts";
 import { convertImages } from "./convert-version.ts";
+import { sendToDisk } from "./disk-messages.ts";
 import { type DiskOptions, DiskState, refuseBusy, TEMPORARY_SUFFIX, whileSuspended } from "./disk-state.ts";
 import { finishMerges, type MergeContext } from "./merge-child.ts";
 import { deleteSnapshot, type SnapshotOptions, switchToSnapshot, takeSnapshot } from "./snapshots.ts";
@@ -162,6 +163,14 @@ export class PloopDisk {
   /** Merges temporary snapshots that have one child left, and does interrupted merges again. */
   finishMerges(): Promise<void> {
     return finishMerges(this.#state);
+  }
+
+  /**
+   * Sends a message to `device`, the running stack of this disk, and keeps the descriptor in step with it. Throws
+   * `VDO_PLOOP_REFUSED`.
+   */
+  message(device: PloopDevice, words: readonly string[], host: MessageHost): Promise<string> {
+    return sendToDisk(this.#state, device, words, host);
   }
 
   /** The dirty bitmaps of a disk at rest. Throws `VDO_CORRUPT` for damaged ones, `VDO_PLOOP_DIRTY` while it is open. */

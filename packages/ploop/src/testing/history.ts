@@ -273,8 +273,7 @@ export class History {
 
   async #merge(): Promise<void> {
     if (this.#disks.length < 2) return;
-    await mergeIntoTop(this.#device);
-    this.#disks.splice(-2, 1);
+    await mergeIntoTop(this.#device, { commit: async () => void this.#disks.splice(-2, 1) });
     this.counts.merges++;
   }
 

@@ -12,12 +12,21 @@ const COPIES_MAX = 64;
 /** Clusters looked at, and clusters there are. */
 export type Progress = (done: number, total: number) => void;
 
+export interface MergeOptions {
+  progress?: Progress | undefined;
+  /**
+   * Called when the top has everything, is durable, and writes are held: whoever keeps a list of the stack's files changes it
+   * now. When it rejects, the delta stays in the stack.
+   */
+  commit?: (() => Promise<void>) | undefined;
+}
+
 /**
  * Copies what the delta below the top provides into the top, while the device is used, and then removes that delta from the
  * stack and closes its file, which may be deleted. On an error what was copied stays, harmlessly, and so does the delta.
  * Throws `VDO_PLOOP_REFUSED` (ENOENT: there is nothing below the top).
  */
-export async function mergeIntoTop(device: PloopDevice, progress?: Progress): Promise<void> {
+export async function mergeIntoTop(device: PloopDevice, { progress, commit }: MergeOptions = {}): Promise<void> {
   const { engine } = device;
   const level = engine.topLevel - 1;
   const delta = engine.deltas[level];
@@ -45,6 +54,7 @@ export async function mergeIntoTop(device: PloopDevice, progress?: Progress): Pr
   if (failure !== undefined) throw failure;
   await engine.frozenWhile(async () => {
     await engine.top.file.flush();
+    await commit?.();
     await removeDelta(engine, level);
   });
   progress?.(total, total);
