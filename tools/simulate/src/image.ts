@@ -37,10 +37,12 @@ export class Image implements BlockDevice {
   }
 }
 
-/** What the independent audit finds wrong with a volume that was stopped cleanly. */
-export async function auditProblems(disk: {
-  content: ReadonlyMap<number, Uint8Array>;
-  blockCount: number;
-}): Promise<string[]> {
-  return (await audit(new Image(disk.content, disk.blockCount))).problems;
+/** What the independent audit finds wrong with a volume that was stopped cleanly, and that told to use so many data blocks. */
+export async function auditProblems(
+  disk: { content: ReadonlyMap<number, Uint8Array>; blockCount: number },
+  dataBlocksUsed: number,
+): Promise<string[]> {
+  const { problems, dataBlocks } = await audit(new Image(disk.content, disk.blockCount));
+  if (dataBlocks === dataBlocksUsed) return problems;
+  return [...problems, `data blocks: the volume said ${dataBlocksUsed}, counted ${dataBlocks}`];
 }

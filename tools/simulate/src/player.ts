@@ -10,6 +10,7 @@
  */
 import { errorMessage, isVdoError } from "@vdo/base";
 import { SimulatedDisk } from "@vdo/block-device/testing";
+import type { VdoVolume } from "@vdo/kvdo";
 import { formatTiny, tinyBlocks } from "@vdo/kvdo/testing";
 import { BLOCK_BYTES, render, SECTOR_BYTES, SECTORS, sectorOf, type Value } from "./content.ts";
 import type { Engine } from "./engine.ts";
@@ -344,12 +345,12 @@ export class Player {
     // A volume that was in read-only mode before stops without complaint, and saves nothing.
     if (!this.#volume.readOnly) this.#model.flushed(start);
     if (this.#isFaulty || machine.isScrubbing) return;
-    await this.#audit(machine);
+    await this.#audit(machine, this.#volume);
   }
 
-  async #audit(machine: Machine): Promise<void> {
+  async #audit({ disk }: Machine, volume: VdoVolume): Promise<void> {
     this.tally.audits++;
-    const problems = await auditProblems(machine.disk);
+    const problems = await auditProblems(disk, volume.statistics().dataBlocksUsed);
     if (problems.length > 0) throw new SimulationFailure(`the audit found: ${problems.slice(0, 5).join("; ")}`);
   }
 
@@ -379,7 +380,7 @@ export class Player {
       await machine.until("the recovery of the slabs", () => !machine.isScrubbing || volume.readOnly);
       if (volume.readOnly) throw new SimulationFailure(`read-only while recovering slabs: ${machine.readOnlyReason}`);
       await machine.run("close after a crash", volume.close());
-      await this.#audit(machine);
+      await this.#audit(machine, volume);
     }
   }
 
