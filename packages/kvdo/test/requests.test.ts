@@ -175,6 +175,35 @@ describe("suspended", () => {
     expect((await audit(device)).problems).toEqual([]);
   });
 
+  test.each([true, false])(
+    "an I/O error anywhere in a suspend ends it all the same: everybody is answered, what was flushed is there (save %s)",
+    async (save) => {
+      let isReached = true;
+      for (let after = 0; isReached; after++) {
+        const base = await formatted();
+        const device = new FaultyDevice(base);
+        const volume = await VdoVolume.open(device, OPTIONS);
+        for (let i = 0; i < 30; i++) await volume.write(i, workloadBlock(i));
+        await settles("flush", volume.flush());
+        device.add({ operation: after % 2 === 0 ? "write" : "flush", after: Math.floor(after / 2), times: 1 });
+        const before = device.faults;
+        const suspend = settles("suspend", volume.suspend({ save }));
+        const held = [volume.write(50, workloadBlock(50)), volume.read(3, new Uint8Array(BLOCK)), volume.flush()];
+        await suspend;
+        isReached = device.faults > before || after < 4;
+        device.clear();
+        await settles("resume", volume.resume());
+        await allSettle("what was held", held);
+        for (let i = 0; i < 30; i += 7) await expectBlock(volume, i, workloadBlock(i));
+        await settles(
+          "close",
+          volume.close().catch(() => undefined),
+        );
+        if (device.faults === before) expect((await audit(base)).problems).toEqual([]);
+      }
+    },
+  );
+
   test("a volume that cannot be marked as in use again is read-only, and answers what was held", async () => {
     const base = await formatted();
     const { superBlock } = await regionsOf(base);

@@ -145,6 +145,35 @@ describe("settings", () => {
     expect(machine.takeOutput()).toBe("");
   });
 
+  test.each([
+    [
+      { bioThreads: 101 },
+      "Invalid optional argument configuration (thread config string error: at most 100 'bio' threads are allowed)",
+    ],
+    [
+      { cpuThreads: 0 },
+      "Invalid optional argument configuration (thread config string error: at least one 'cpu' thread required)",
+    ],
+    [
+      { logicalThreads: 61, blockMapCacheSize: 2 ** 30 },
+      "Invalid optional argument configuration (thread config string error: at most 60 'logical' threads are allowed)",
+    ],
+    [
+      { bioRotationInterval: 1025 },
+      "Invalid optional argument configuration (thread config string error: 'bioRotationInterval' cannot be higher than 1024)",
+    ],
+    [{ hashZoneThreads: 0 }, "Logical, physical, and hash zones counts must all be zero or all non-zero"],
+  ])(
+    "thread counts of a configuration that was edited, %j, are refused with the kernel's texts",
+    async (edit, reason) => {
+      await create();
+      await stop();
+      await interrupt("finished", edit);
+      const start = manager().start({ name: "v0" }, { readOnly: false, timeoutSeconds: 0 });
+      expect(await failure(start)).toEqual({ status: 1, message: `Device v0 could not be activated; ${reason}` });
+    },
+  );
+
   test("modify --uuid writes to the storage at once, when it can", async () => {
     const uuid = "0e4ee0ee-cbd1-4bb2-ae1a-5c2c7cdc2c52";
     await create();

@@ -36,7 +36,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "a freed block that is used again already is discarded on the storage",
     file: "slab/storage-discards.ts",
     edits: [
-      [" && slab.counts.areFree(at, groupBlocks);", ";"],
+      ["< RUN_BLOCKS_MAX) && slab.counts.areFree(at, groupBlocks);", "< RUN_BLOCKS_MAX);"],
       ["    hold(slab, first, count);\n", ""],
       ["    release(slab, first, count);\n", ""],
     ],

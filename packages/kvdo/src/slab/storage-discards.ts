@@ -22,6 +22,9 @@ import type { Slab } from "./slab.ts";
 const IN_FLIGHT_MAX = 4;
 const RUN_BLOCKS_MAX = 32768;
 
+/** Free blocks between freed ones that are discarded with them. */
+const GAP_BLOCKS_MAX = 256;
+
 export interface StorageDiscardsOptions {
   io: StorageIo;
   notifier: ReadOnlyNotifier;
@@ -157,7 +160,10 @@ export class StorageDiscards {
     return { slab: next.slab, bits, cursor: 0 };
   }
 
-  /** The next run of whole groups, all free, with a noted block in each. Their bits are cleared. */
+  /**
+   * The next run of whole groups, all free, with noted blocks in the first and the last; gaps of free groups between them are
+   * discarded along, as compression leaves them. Bits of the run are cleared.
+   */
   #nextRun(round: Round): { first: number; count: number } | null {
     const { groupBlocks, io } = this.#o;
     const { slab, bits } = round;
@@ -173,12 +179,15 @@ export class StorageDiscards {
         round.cursor = this.#skip(bits, at, dataBlocks);
         continue;
       }
-      const isTaken = isWanted && (first < 0 || end - first < RUN_BLOCKS_MAX) && slab.counts.areFree(at, groupBlocks);
+      const isTaken = isWanted && (first < 0 || at - first < RUN_BLOCKS_MAX) && slab.counts.areFree(at, groupBlocks);
       if (isTaken) {
         clearBits(bits, at, groupBlocks);
         if (first < 0) first = at;
         end = at + groupBlocks;
-      } else if (first >= 0) break;
+      } else if (first >= 0) {
+        const mayBeGap = !isWanted && at - end < GAP_BLOCKS_MAX && slab.counts.areFree(at, groupBlocks);
+        if (!mayBeGap) break;
+      }
       round.cursor = at + groupBlocks;
     }
     if (first >= 0) return { first, count: end - first };

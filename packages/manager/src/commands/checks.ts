@@ -19,6 +19,41 @@ export function checkThreads({ name, hashZoneThreads, logicalThreads, physicalTh
   throw commandError("VDO_USER", text, name);
 }
 
+/** Least and most of each thread count, in the order in which the kernel's target looks at them. */
+const THREAD_LIMITS = [
+  ["ack", "ackThreads", 0, 100],
+  ["bio", "bioThreads", 1, 100],
+  ["cpu", "cpuThreads", 1, 100],
+  ["hash", "hashZoneThreads", 0, 100],
+  ["logical", "logicalThreads", 0, 60],
+  ["physical", "physicalThreads", 0, 16],
+] as const;
+
+const ROTATION_MAX = 1024;
+
+/**
+ * The stored thread counts as the kernel's target takes them in its table line (Linux 6.12): what options refuse, a configuration
+ * that was edited may hold. Throws `VDO_COMMAND_FAILED` with the target's texts.
+ */
+export function checkThreadConfiguration(settings: VolumeSettings): void {
+  const { name, bioRotationInterval: rotation } = settings;
+  const refuse = (reason: string, detail?: string): never => {
+    const text = `Device ${name} could not be activated; ${reason}${detail === undefined ? "" : ` (${detail})`}`;
+    throw commandError("VDO_COMMAND_FAILED", text, name);
+  };
+  const refuseThreads = (detail: string): never =>
+    refuse("Invalid optional argument configuration", `thread config string error: ${detail}`);
+  for (const [word, key, least, most] of THREAD_LIMITS) {
+    if (settings[key] < least) refuseThreads(`at least one '${word}' thread required`);
+    if (settings[key] > most) refuseThreads(`at most ${most} '${word}' threads are allowed`);
+  }
+  if (rotation === 0) refuseThreads(" 'bioRotationInterval' of at least 1 is required");
+  if (rotation > ROTATION_MAX) refuseThreads(`'bioRotationInterval' cannot be higher than ${ROTATION_MAX}`);
+  const { hashZoneThreads, logicalThreads, physicalThreads } = settings;
+  const zero = [hashZoneThreads, logicalThreads, physicalThreads].filter((count) => count === 0).length;
+  if (zero === 1 || zero === 2) refuse("Logical, physical, and hash zones counts must all be zero or all non-zero");
+}
+
 /** The cache holds enough pages for the logical threads. */
 export function checkCache({ name, blockMapCacheSize, logicalThreads }: VolumeSettings): void {
   if (Math.floor(blockMapCacheSize / 4096) >= CACHE_PAGES_PER_LOGICAL_THREAD * logicalThreads) return;

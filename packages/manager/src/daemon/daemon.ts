@@ -9,6 +9,7 @@
 import { chmod, chown, mkdir, readFile, writeFile } from "node:fs/promises";
 import { errorMessage } from "@vdo/base";
 import { type Attachment, attach, detach, nbdUri, useOf } from "../attach/attachment.ts";
+import { checkThreadConfiguration } from "../commands/checks.ts";
 import type { VolumeSettings } from "../config/volume-settings.ts";
 import { ControlServer } from "../control/server.ts";
 import type { RecoveryProgress, VolumeHandle, VolumeStatistics } from "../engine.ts";
@@ -32,10 +33,10 @@ import { effectivePolicy, PolicyDevice } from "./write-policy.ts";
 const LEAVING_STEPS = 10;
 
 /**
- * Freed blocks are discarded in groups: of 64 KiB where a program is run for each run of groups, and one by one on an export,
- * which takes a TRIM as it takes a write.
+ * Freed blocks are discarded in groups of 64 KiB: the unit of RBD and of qcow2, which pass over smaller ones, and enough for
+ * files and devices, where a program is run for each run of groups.
  */
-const DISCARD_GROUP_BLOCKS = { file: 16, block: 16, nbd: 1 } as const;
+const DISCARD_GROUP_BLOCKS = 16;
 
 export type LogText = (level: "info" | "warning" | "error", text: string) => void;
 
@@ -187,6 +188,7 @@ export class Daemon {
 
   async #start(): Promise<void> {
     const { paths, log } = this.#options;
+    checkThreadConfiguration(this.settings);
     await paths.prepare();
     await this.#listenForCommands();
     await this.#cleanUpAfterTheDead();
@@ -274,7 +276,7 @@ export class Daemon {
     return storage;
   }
 
-  async #openVolume({ device, info }: Storage): Promise<void> {
+  async #openVolume({ device }: Storage): Promise<void> {
     const { settings, readOnly, environment, log } = this.#options;
     const options = {
       readOnly,
@@ -284,7 +286,7 @@ export class Daemon {
       maximumAge: Math.min(16380, Math.max(1, settings.blockMapPeriod)),
       maxDiscardBlocks: Math.max(1, Math.floor(settings.maxDiscardSize / 4096)),
       logicalBlockSize: settings.logicalBlockSize === 512 ? (512 as const) : (4096 as const),
-      ...(settings.discardStorage === "enabled" ? { discardGroupBlocks: DISCARD_GROUP_BLOCKS[info.kind] } : {}),
+      ...(settings.discardStorage === "enabled" ? { discardGroupBlocks: DISCARD_GROUP_BLOCKS } : {}),
       log,
       onRecovery: (progress: RecoveryProgress) => this.#noteRecovery(progress),
     };
