@@ -19,7 +19,9 @@ const PROGRAMS = [
   "mkfs.ext4",
   "mount",
   "umount",
+  "blockdev",
   "e2fsck",
+  "resize2fs",
 ];
 
 /** Bytes of the stand-in device: the smallest default volume needs 5063921664. */
@@ -94,6 +96,29 @@ function suite(): void {
     expect(entry?.stats["dataBlocksUsed"]).toBeLessThan(4096 + 600);
     const refused = await commands.vdo("stop", "--name=vdo0");
     expect(refused).toMatchObject({ status: 5, err: "vdo: ERROR - cannot stop VDO volume with mounts vdo0\n" });
+  });
+
+  test("a growth under a mounted file system succeeds, is told, and does not disturb it; unused, the device grows with it", async () => {
+    const size = async (): Promise<number> => Number(await must("blockdev", "--getsize64", device()));
+    const before = await size();
+    const grown = await commands.vdo("growLogical", "--name=vdo0", "--vdoLogicalSize=10G");
+    expect(grown).toMatchObject({ status: 0, out: "" });
+    expect(grown.err).toBe(
+      "vdo: WARNING - VDO vdo0 has grown; its device is in use and keeps its size until it is unmounted, and the volume stopped and started\n",
+    );
+    expect(await size()).toBe(before);
+    await writeFile(join(mountPoint(), "three"), "still writable");
+    await must("sync", "-f", mountPoint());
+    await must("umount", mountPoint());
+    expect(await commands.vdo("growLogical", "--name=vdo0", "--vdoLogicalSize=12G")).toEqual({
+      status: 0,
+      out: "",
+      err: "",
+    });
+    expect(await size()).toBe(12 * 1024 ** 3);
+    await must("mount", device(), mountPoint());
+    await must("resize2fs", device());
+    expect(await readFile(join(mountPoint(), "three"), "utf8")).toBe("still writable");
   });
 
   test("after a stop and a start everything is there, and nothing was left in between", async () => {

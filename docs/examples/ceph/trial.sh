@@ -4,6 +4,7 @@
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 root=$(realpath "$here/../../..")
+kept=${1:-}
 folder=$(realpath -m "${1:-$(mktemp -d /tmp/vdo-ceph-XXXXXX)}")
 cluster() { "$here/cluster.sh" "$1" "$folder" "${@:2}"; }
 vdo() { node "$root/apps/vdo/bin/vdo.js" "$@"; }
@@ -11,7 +12,7 @@ say() { printf '\n== %s\n' "$*"; }
 timed() { local start=$EPOCHREALTIME; "$@"; awk "BEGIN { printf \"   (%.1f s)\\n\", $EPOCHREALTIME - $start }"; }
 export VDO_CONF_DIR=$folder VDO_RUN_DIR=$folder/vdo VDO_LOG_DIR=$folder/log VDO_DEV_DIR=$folder/dev
 mkdir -p "$folder"
-trap 'vdo stop --name=v0 --force > /dev/null 2>&1 || true; cluster down' EXIT
+trap 'vdo stop --name=v0 --force > /dev/null 2>&1 || true; cluster down; [ -n "$kept" ] || rm -rf "$folder"' EXIT
 volume="nbd+unix:///v0?socket=$folder/vdo/v0/nbd.sock"
 # What the OSD has allocated for all objects; its own count, since there is no manager to gather any.
 used() {

@@ -39,6 +39,8 @@ const PACKAGES: Record<string, string> = {
   dmsetup: "dmsetup",
   "mkfs.ext4": "e2fsprogs",
   e2fsck: "e2fsprogs",
+  resize2fs: "e2fsprogs",
+  blockdev: "util-linux",
   "mkfs.xfs": "xfsprogs",
   xfs_repair: "xfsprogs",
   "mkfs.btrfs": "btrfs-progs",

@@ -56,6 +56,6 @@ async function showNewSize(daemon: Daemon, environment: Environment): Promise<Gr
     // Somebody took the device meanwhile, or it could not be made again: the growth stands, its user is told.
   }
   return {
-    warning: `VDO ${daemon.name} has grown; stop and start it (or detach and attach) to see the new size`,
+    warning: `VDO ${daemon.name} has grown; its device is in use and keeps its size until it is unmounted, and the volume stopped and started`,
   };
 }
