@@ -139,10 +139,17 @@ export function announceLaunch(
   } else log.step(`attached as ${kind} (${reason})`);
 }
 
-/** The last line of `create`, `import` and `start`; `otherwise` when the volume does not run. */
-export async function announceReady(context: CommandContext, { name }: VolumeSettings, otherwise: string) {
+/**
+ * The last line of `create`, `import` and `start`; `otherwise` for a volume that is not activated. Throws `VDO_COMMAND_FAILED`
+ * when the daemon, which was ready, is not there any more.
+ */
+export async function announceReady(context: CommandContext, { name, activated }: VolumeSettings, otherwise: string) {
   if (!(await isRunning(context, name))) {
-    if (otherwise !== "") context.log.announce(otherwise);
+    if (activated === "enabled") {
+      const text = `the daemon of ${name} has ended; see ${context.paths.volume(name).logFile}, and start it again`;
+      throw commandError("VDO_COMMAND_FAILED", text, name);
+    }
+    context.log.announce(otherwise);
     return;
   }
   const { state, statusPage } = (await askDaemon(context, name, "ready")) as ReadyAnswer;
