@@ -133,6 +133,7 @@ export const FORMAT: Subcommand = {
   run: async ({ manager, streams }, args) => {
     const choice = toolStorage(args);
     return manager.tools().format({
+      advises: true,
       device: await manager.storageOf(choice),
       output: lines(streams),
       logicalSize: (args["logical_size"] ?? 0) as number,

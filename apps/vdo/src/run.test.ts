@@ -107,7 +107,9 @@ describe("every subcommand", () => {
     await writeFile(file, "config: !Configuration\n  vdos: [\n");
     const outcome = await vdo(name, ...complete(name), `--confFile=${file}`);
     expect(outcome.status).toBe(5);
-    expect(lastLine(outcome)).toMatch(/^vdo: ERROR - Not a valid configuration file \(/);
+    expect(outcome.err).toMatch(
+      /^vdo: ERROR - Not a valid configuration file \(.*\n {6}The file is .*corrupt\.yml: mend it,/m,
+    );
   });
 
   test.each(CONFIGURED)("%s reports a configuration it cannot read", async (name) => {
@@ -147,7 +149,7 @@ describe("every subcommand", () => {
     expect(await vdo(name, "--name=nope", ...own(name))).toEqual({
       status: 7,
       out: "",
-      err: "vdo: ERROR - VDO volume nope not found\n",
+      err: `vdo: ERROR - VDO volume nope not found\n      ${machine.configurationFile} has no volumes.\n`,
     });
     expect(await vdo(name, "--all", ...own(name))).toEqual({ status: 0, out: "", err: "" });
   });

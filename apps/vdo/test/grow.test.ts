@@ -87,5 +87,9 @@ test("growth that is none is refused with the legacy texts", async () => {
   );
   await commands.vdo("stop", "--name=v0", "--force");
   const stopped = await commands.vdo("growLogical", "--name=v0", "--vdoLogicalSize=40G");
-  expect(stopped).toEqual({ status: 5, out: "", err: "vdo: ERROR - VDO volume v0 must be running\n" });
+  expect(stopped).toEqual({
+    status: 5,
+    out: "",
+    err: "vdo: ERROR - VDO volume v0 must be running\n      Start it first: vdo start --name=v0\n",
+  });
 });

@@ -42,7 +42,7 @@ test("format makes a volume, tells what it is, and does not overwrite one", asyn
     out: expect.stringMatching(
       /^Found existing signature .*\nFormatting device already containing a known signature\.\n$/,
     ),
-    err: `Minimum required size for VDO volume: 13475549184 bytes\nvdoformat: formatVDO failed on '${disk}': VDO Status: Out of space\n`,
+    err: `Minimum required size for VDO volume: 13475549184 bytes\nvdoformat: formatVDO failed on '${disk}': VDO Status: Out of space\nThe index takes 11193331712 bytes of it: use a larger device, smaller slabs (--slab-bits), or a smaller index.\n`,
   });
   expect((await commands.vdo("listMetadata", disk)).status).toBe(0);
   expect((await commands.vdo("format", disk, "--logical-size=10B")).err).toBe(
@@ -77,7 +77,7 @@ test("a running volume is not written to; the others warn", async () => {
     expect(await commands.vdo(...words, disk)).toEqual({
       status: 5,
       out: "",
-      err: "vdo: ERROR - VDO volume v0 is running\n",
+      err: "vdo: ERROR - VDO volume v0 is running\n      Stop it first: vdo stop --name=v0\n",
     });
   }
   expect((await commands.vdo("format", disk, "--force")).status).toBe(5);
@@ -150,7 +150,7 @@ test("calculateSize answers without a device, and refuses what cannot be", async
   expect(out).toContain("  Index size: 2.6G\n  Deduplication window: 256.0G\n");
   const small = await commands.vdo("calculateSize", "--physical-size=1G", "--logical-size=10G");
   expect(small.status).toBe(1);
-  expect(small.err).toContain("the smallest volume with these options has");
+  expect(small.err).toContain("the smallest volume with these options takes");
 });
 
 test("a tool needs exactly one storage", async () => {

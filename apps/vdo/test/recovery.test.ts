@@ -77,7 +77,11 @@ test("its next start recovers it, and says so", async () => {
 
 test("tools that write refuse a running volume; an audit warns", async () => {
   for (const name of ["forceRebuild", "setReadOnly"]) {
-    expect(await tool(name)).toEqual({ status: 5, out: "", err: "vdo: ERROR - VDO volume v0 is running\n" });
+    expect(await tool(name)).toEqual({
+      status: 5,
+      out: "",
+      err: "vdo: ERROR - VDO volume v0 is running\n      Stop it first: vdo stop --name=v0\n",
+    });
   }
   const audited = await commands.vdo("audit", "--name=v0");
   expect(audited.err).toContain("vdo: WARNING - VDO volume v0 is running");

@@ -119,7 +119,9 @@ test("a file of any length is copied; the impossible is refused before anything 
     return `${status} ${err}`;
   };
   expect(await refused(`--from=${file}`, "--vdoLogicalSize=4K")).toContain("7 vdo: ERROR - ");
-  expect(await refused(`--from=${file}.not`)).toBe(`7 vdo: ERROR - Device ${file}.not not found\n`);
+  expect(await refused(`--from=${file}.not`)).toBe(
+    `7 vdo: ERROR - Device ${file}.not not found\n      Check the path, and that the storage is connected.\n`,
+  );
   expect(await refused("--from=nbd+unix:///?socket=/nowhere")).toContain("7 vdo: ERROR - Cannot read nbd+unix:");
   expect(await refused(`--from=${file}`, "--activate=disabled")).toContain("the volume must run to be filled");
   const copied = await commands.vdo("copy", "--name=odd", device, ...sizes, `--from=${file}`);

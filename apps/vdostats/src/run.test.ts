@@ -60,11 +60,15 @@ describe("vdostats", () => {
   });
 
   test("without a running volume", async () => {
-    expect(await vdostats()).toEqual({ status: 1, out: "", err: "vdostats: Could not find any VDO devices\n" });
+    expect(await vdostats()).toEqual({
+      status: 1,
+      out: "",
+      err: "vdostats: Could not find any VDO devices\n      No volume of this user runs: vdo start --all serves those that are configured.\n",
+    });
     expect(await vdostats("v0")).toEqual({
       status: 1,
       out: "",
-      err: "vdostats: 'v0': Not a valid running VDO device\n",
+      err: "vdostats: 'v0': Not a valid running VDO device\n      vdo list shows the running volumes.\n",
     });
   });
 
@@ -95,9 +99,11 @@ describe("vdostats", () => {
     expect(await vdostats("vdo0", "nope", "another-volume")).toEqual({
       status: 1,
       out: `${HEADER}vdo0        8192        40      8152   0%            0%\n`,
-      err: "vdostats: 'nope': Not a valid running VDO device\n",
+      err: "vdostats: 'nope': Not a valid running VDO device\n      vdo list shows the running volumes.\n",
     });
-    expect((await vdostats("--", "--all")).err).toBe("vdostats: '--all': Not a valid running VDO device\n");
+    expect((await vdostats("--", "--all")).err).toBe(
+      "vdostats: '--all': Not a valid running VDO device\n      vdo list shows the running volumes.\n",
+    );
   });
 
   test.each(["--verbose", "--all", "-v", "-a"])("%s prints every statistic", async (word) => {

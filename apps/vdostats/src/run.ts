@@ -1,8 +1,8 @@
 /** The `vdostats` command: parse, ask the daemons, print. */
 import { basename } from "node:path";
-import { errorMessage } from "@vdo/base";
 import {
   type ClientEnvironment,
+  errorText,
   metricsText,
   RunningVolumes,
   type SampledVolume,
@@ -59,7 +59,7 @@ async function printStatistics(
   environment: ClientEnvironment,
 ): Promise<number> {
   const running = new RunningVolumes(environment);
-  const tell = (error: unknown): void => streams.err(`vdostats: ${errorMessage(error)}\n`);
+  const tell = (error: unknown): void => streams.err(`vdostats: ${errorText(error)}\n`);
   if (args.prometheus) {
     const { found, status } = await collect(args, running, (volume) => running.measure(volume), tell);
     if (found.length > 0) streams.out(await metricsText(found, environment.version));

@@ -15,7 +15,7 @@ describe("exit statuses", () => {
     [1, new TypeError("bug")],
   ])("%d", (status, error) => {
     expect(exitStatus(error)).toBe(status);
-    expect(exitStatus(errorFromStatus(status, "", ""))).toBe(status);
+    expect(exitStatus(errorFromStatus({ status, message: "" }, ""))).toBe(status);
   });
 });
 
@@ -32,8 +32,8 @@ describe("errors of the system", () => {
     }
   });
 
-  test("any other keeps its own message", () => {
-    expect(accessError(new Error("disk on fire"), "/x", "stop").message).toBe("disk on fire");
+  test("any other has its own message, and names the object", () => {
+    expect(accessError(new Error("disk on fire"), "/x", "stop").message).toBe("Cannot use /x: disk on fire");
     expect(errnoOf(new Error("plain"))).toBeUndefined();
   });
 });

@@ -10,15 +10,15 @@ import { type ErrorCode, errorMessage, isVdoError, VdoError } from "@vdo/base";
 declare module "@vdo/base" {
   interface ErrorData {
     /** A command failed without a more specific class. Exit status 1. */
-    VDO_COMMAND_FAILED: { subject: string };
+    VDO_COMMAND_FAILED: { subject: string; nextStep?: string };
     /** The configuration holds something that no version of the manager writes. Exit status 4. */
-    VDO_INCONSISTENT: { subject: string };
+    VDO_INCONSISTENT: { subject: string; nextStep?: string };
     /** The volume or the configuration is not in the state that the command needs. Exit status 5. */
-    VDO_WRONG_STATE: { subject: string };
+    VDO_WRONG_STATE: { subject: string; nextStep?: string };
     /** A program or facility of the system failed or is missing. Exit status 6. */
-    VDO_SYSTEM: { subject: string };
+    VDO_SYSTEM: { subject: string; nextStep?: string };
     /** The user asked for something impossible or not allowed. Exit status 7. */
-    VDO_USER: { subject: string };
+    VDO_USER: { subject: string; nextStep?: string };
   }
 }
 
@@ -51,14 +51,59 @@ export function exitStatus(error: unknown): number {
   return typeof code === "string" ? (STATUS_BY_CODE[code as ErrorCode] ?? 1) : 1;
 }
 
-/** An error of class `code` about `subject` (a volume's name, a path). */
-export function commandError(code: CommandErrorCode, message: string, subject = "", cause?: unknown): VdoError {
-  return new VdoError(code, message, { subject }, cause);
+/** What happened, and what to do about it. */
+export interface AdvisedText {
+  text: string;
+  nextStep: string;
 }
 
-/** The error behind a status number and a text received from a daemon. */
-export function errorFromStatus(status: number, message: string, subject: string): VdoError {
-  return commandError(CODE_BY_STATUS[status] ?? "VDO_COMMAND_FAILED", message, subject);
+export function advised(text: string, nextStep: string): AdvisedText {
+  return { text, nextStep };
+}
+
+/** An error of class `code` about `subject` (a volume's name, a path); its data holds the next step, if there is one. */
+export function commandError(
+  code: CommandErrorCode,
+  message: string | AdvisedText,
+  subject = "",
+  cause?: unknown,
+): VdoError {
+  if (typeof message === "string") return new VdoError(code, message, { subject }, cause);
+  return new VdoError(code, message.text, { subject, nextStep: message.nextStep }, cause);
+}
+
+/** What to do about an error, where that is not in its message. */
+export function nextStepOf(error: unknown): string | undefined {
+  const nextStep = (error as { data?: { nextStep?: unknown } } | undefined)?.data?.nextStep;
+  return typeof nextStep === "string" ? nextStep : undefined;
+}
+
+/** The error's message, and below it the next step: what scripts look for stays a line as it was. */
+export function errorText(error: unknown): string {
+  const nextStep = nextStepOf(error);
+  return nextStep === undefined
+    ? errorMessage(error)
+    : `${errorMessage(error)}
+      ${nextStep}`;
+}
+
+/** Why nobody can listen at an address, and what to do: for the errors of a server that begins to listen. */
+export function listenReason(error: unknown, otherChoice: string): string {
+  const reasons: Readonly<Record<string, string>> = {
+    EADDRINUSE: `another program listens there. ${otherChoice}`,
+    EADDRNOTAVAIL: `this machine has no such address. ${otherChoice}`,
+    EACCES: `only root may listen on ports below 1024. ${otherChoice}`,
+  };
+  return reasons[errnoOf(error) ?? ""] ?? `${errorMessage(error)}. ${otherChoice}`;
+}
+
+/** The error that a daemon reported. */
+export function errorFromStatus(
+  { status, message, nextStep }: { status: number; message: string; nextStep?: string | undefined },
+  subject: string,
+): VdoError {
+  const text = nextStep === undefined ? message : advised(message, nextStep);
+  return commandError(CODE_BY_STATUS[status] ?? "VDO_COMMAND_FAILED", text, subject);
 }
 
 /** `errno` name of a system error, if it is one: `ENOENT`, `EACCES`, … */
@@ -76,7 +121,9 @@ export function accessError(error: unknown, path: string, command: string): VdoE
     const text = `Permission denied: ${path}; you must be root, or have access to it, to use the "${command}" command`;
     return commandError("VDO_USER", text, path, error);
   }
-  return commandError("VDO_USER", errorMessage(error), path, error);
+  const reason = errno === "EISDIR" ? "it is a folder" : errorMessage(error);
+  const text = reason.includes(path) ? reason : `Cannot use ${path}: ${reason}`;
+  return commandError("VDO_USER", text, path, error);
 }
 
 /** What to do about a volume that cannot be opened, by error code, where the error itself does not say. */
@@ -97,10 +144,15 @@ const NEXT_STEPS: { readonly [code: string]: string } = {
 /** An engine's error with its place before it, and its code and the next step behind it. Its code and data stay. */
 export function placeError(error: unknown, place: string): unknown {
   if (!isVdoError(error) || CLASSES.has(error.code)) return error;
-  const next = NEXT_STEPS[error.code];
+  const isBlank = isVdoError(error, "VDO_UNSUPPORTED_VERSION") && error.data.actual === "0.0";
+  const next = isBlank ? BLANK_METADATA : NEXT_STEPS[error.code];
   const text = `${place}: ${error.message} (${error.code})${next === undefined ? "" : `. ${next}`}`;
   return new VdoError(error.code, text, error.data, error);
 }
+
+/** Nothing writes version 0.0: these are zeros. */
+const BLANK_METADATA =
+  "Nothing is stored there: the storage was cut short and lengthened again, or overwritten. Restore it from a backup";
 
 /** Codes of this package, whose texts say everything already. */
 const CLASSES: ReadonlySet<string> = new Set(["VDO_COMMAND_FAILED", ...Object.values(CODE_BY_STATUS)]);

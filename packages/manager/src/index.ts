@@ -35,7 +35,7 @@ export type {
   VolumeStatistics,
   VolumeStatus,
 } from "./engine.ts";
-export { commandError, exitStatus } from "./errors.ts";
+export { commandError, errorText, exitStatus } from "./errors.ts";
 export { CommandLog, type CommandLogOptions } from "./host/command-log.ts";
 export { type ClientEnvironment, clientEnvironment, type Environment, systemEnvironment } from "./host/environment.ts";
 export { type GetoptOption, type GetoptResult, type GivenOption, getopt } from "./host/getopt.ts";

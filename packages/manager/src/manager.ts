@@ -10,6 +10,7 @@ import { type ExportVolumeOptions, exportVolume } from "./commands/export.ts";
 import { type GrowLogicalOptions, type GrowPhysicalOptions, growLogical, growPhysical } from "./commands/grow.ts";
 import { type ImportOptions, importVolume } from "./commands/import.ts";
 import { finishInterrupted } from "./commands/interrupted.ts";
+import { memoryLine } from "./commands/memory.ts";
 import { changeWritePolicy, checkModification, modify, setActivated } from "./commands/modify.ts";
 import { audit, markForRebuild, markReadOnly, type StorageChoice, type ToolOutput } from "./commands/offline.ts";
 import { rebuildAtStart, requireActivated, type StartOptions, start } from "./commands/start.ts";
@@ -198,6 +199,7 @@ export class Manager {
     selectedNames(configuration, { name });
     requireActivated(configuration.get(name));
     this.#context.log.announce(`Starting VDO ${name}`);
+    this.#context.log.announce(`      ${memoryLine(this.#context, configuration.get(name))}`);
     if (forceRebuild) await rebuildAtStart(this.#context, configuration.get(name));
     return { configurationFile: this.#context.configurationFile };
   }

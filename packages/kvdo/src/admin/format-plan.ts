@@ -72,7 +72,11 @@ export function checkFormatOptions(blockCount: number, options: PlanOptions): vo
   if (!Number.isInteger(slabBits) || slabBits < MINIMUM_SLAB_BITS || slabBits > MAXIMUM_SLAB_BITS) {
     badArgument("slabBits", slabBits, `${MINIMUM_SLAB_BITS} to ${MAXIMUM_SLAB_BITS}`);
   }
-  if (!Number.isSafeInteger(physicalBlocks) || physicalBlocks < 1 || physicalBlocks > blockCount) {
+  if (
+    !Number.isSafeInteger(physicalBlocks) ||
+    physicalBlocks < Math.min(1, blockCount) ||
+    physicalBlocks > blockCount
+  ) {
     badArgument("physicalBlocks", physicalBlocks, `1 to the ${blockCount} blocks of the device`);
   }
   checkLimit("physical size", physicalBlocks * BLOCK_SIZE, MAXIMUM_PHYSICAL_BLOCKS * BLOCK_SIZE);

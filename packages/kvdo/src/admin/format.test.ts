@@ -111,7 +111,7 @@ const REFUSED: [string, object, number, string, object][] = [
   ["a negative nonce", { nonce: -1n }, SMALLEST, "VDO_BAD_ARGUMENT", { argument: "nonce" }],
   ["a UUID of 15 bytes", { uuid: new Uint8Array(15) }, SMALLEST, "VDO_BAD_ARGUMENT", { argument: "uuid" }],
   ["one block too few", {}, SMALLEST - 1, "VDO_DEVICE_TOO_SMALL", { minimumBlocks: SMALLEST, indexBlocks: 679127 }],
-  ["no block at all", {}, 0, "VDO_BAD_ARGUMENT", { argument: "physicalBlocks" }],
+  ["no block at all", {}, 0, "VDO_DEVICE_TOO_SMALL", { physicalBlocks: 0 }],
   ["a few blocks", {}, 3, "VDO_DEVICE_TOO_SMALL", { physicalBlocks: 3 }],
   ["an index larger than the device", { indexMemory: 1 }, 2097152, "VDO_DEVICE_TOO_SMALL", { indexBlocks: 2732747 }],
   ["too many slabs", {}, 679127 + 62 + 32832 + 8193 * 8192, "VDO_TOO_MANY_SLABS", { slabCount: 8193 }],

@@ -10,6 +10,7 @@ import { VdoError } from "@vdo/base";
 import {
   BLOCK_MAP_ENTRIES_PER_PAGE,
   BLOCK_MAP_ROOTS,
+  BLOCK_SIZE,
   DEFAULT_RECOVERY_JOURNAL_BLOCKS,
   DEFAULT_SLAB_JOURNAL_BLOCKS,
   MAXIMUM_SLABS,
@@ -62,6 +63,8 @@ export function minimumVolumeBlocks(options: Omit<LayoutOptions, "physicalBlocks
   return indexBlockCount(options.index) + 2 + BLOCK_MAP_ROOTS + journal + SLAB_SUMMARY_BLOCKS + 2 ** options.slabBits;
 }
 
+const gibibytes = (blocks: number): string => `${((blocks * BLOCK_SIZE) / 1024 ** 3).toFixed(2)} GiB`;
+
 /**
  * Computes the layout of a new volume. Throws `VDO_DEVICE_TOO_SMALL` when no slab fits, `VDO_TOO_MANY_SLABS` above 8192,
  * `VDO_BAD_CONFIGURATION` for an unknown index memory or an impossible slab.
@@ -75,8 +78,9 @@ export function computeLayout(options: LayoutOptions): VolumeLayout {
   if (physicalBlocks < minimumBlocks) {
     throw new VdoError(
       "VDO_DEVICE_TOO_SMALL",
-      `${physicalBlocks} blocks of 4096 bytes are too few: the smallest volume with these options has ${minimumBlocks}, ` +
-        `of which the index takes ${indexBlocks}. Use a larger device, smaller slabs or a smaller index`,
+      `${physicalBlocks * BLOCK_SIZE} bytes are too few: the smallest volume with these options takes ` +
+        `${minimumBlocks * BLOCK_SIZE} bytes (${gibibytes(minimumBlocks)}), of which the index takes ${indexBlocks * BLOCK_SIZE} ` +
+        `(${gibibytes(indexBlocks)}). Use a larger device, smaller slabs or a smaller index`,
       { physicalBlocks, minimumBlocks, indexBlocks },
     );
   }

@@ -1,8 +1,8 @@
 /** Checks of values against each other and against the machine, made before anything is written. */
 import type { Configuration } from "../config/configuration.ts";
 import type { VolumeSettings } from "../config/volume-settings.ts";
-import { commandError } from "../errors.ts";
-import { renderSize } from "../size.ts";
+import { advised, commandError } from "../errors.ts";
+import { renderFormatterSize, renderSize } from "../size.ts";
 import { type CommandContext, isRunning } from "./context.ts";
 import { inspectVolume } from "./inspect.ts";
 
@@ -16,7 +16,9 @@ export function checkThreads({ name, hashZoneThreads, logicalThreads, physicalTh
   const zero = [hashZoneThreads, logicalThreads, physicalThreads].filter((count) => count === 0).length;
   if (zero === 0 || zero === 3) return;
   const text = "hash zone, logical and physical threads must either all be zero or all be non-zero";
-  throw commandError("VDO_USER", text, name);
+  const counts = `${hashZoneThreads}, ${logicalThreads} and ${physicalThreads}`;
+  const options = "--vdoHashZoneThreads, --vdoLogicalThreads and --vdoPhysicalThreads";
+  throw commandError("VDO_USER", advised(text, `They are ${counts}: change ${options}.`), name);
 }
 
 /** Least and most of each thread count, in the order in which the kernel's target looks at them. */
@@ -57,7 +59,13 @@ export function checkThreadConfiguration(settings: VolumeSettings): void {
 /** The cache holds enough pages for the logical threads. */
 export function checkCache({ name, blockMapCacheSize, logicalThreads }: VolumeSettings): void {
   if (Math.floor(blockMapCacheSize / 4096) >= CACHE_PAGES_PER_LOGICAL_THREAD * logicalThreads) return;
-  throw commandError("VDO_USER", `Insufficient block map cache for ${name}`, name);
+  const needed = renderSize(CACHE_PAGES_PER_LOGICAL_THREAD * logicalThreads * 4096);
+  const least = `${logicalThreads} logical threads need ${needed}, and it has ${renderSize(blockMapCacheSize)}`;
+  const text = advised(
+    `Insufficient block map cache for ${name}`,
+    `${least}: change --blockMapCacheSize or --vdoLogicalThreads.`,
+  );
+  throw commandError("VDO_USER", text, name);
 }
 
 /** The machine has the memory that the index takes; where it does not say, a note in the log. */
@@ -67,7 +75,12 @@ export async function checkMemory({ environment, log }: CommandContext, settings
   if (available === undefined) log.info("the available memory is not known; the check is skipped");
   else if (available <= needed) {
     const text = `Not enough available memory in system for index requirement of ${renderSize(needed)}`;
-    throw commandError("VDO_USER", text, settings.name);
+    const present = `${renderFormatterSize(available)} are available`;
+    throw commandError(
+      "VDO_USER",
+      advised(text, `${present}: free memory, or make the volume with a smaller --indexMem.`),
+      settings.name,
+    );
   }
 }
 
@@ -78,7 +91,13 @@ export async function checkNameFree(
   name: string,
 ): Promise<void> {
   if (name === "") throw commandError("VDO_USER", "Missing required argument '--name'");
-  if (configuration.volumes.has(name)) throw commandError("VDO_USER", `VDO volume ${name} already exists`, name);
+  if (configuration.volumes.has(name)) {
+    const text = advised(
+      `VDO volume ${name} already exists`,
+      `Choose another name, or remove it: vdo remove --name=${name}`,
+    );
+    throw commandError("VDO_USER", text, name);
+  }
   if (configuration.pools.has(name)) throw commandError("VDO_USER", `Thin pool ${name} already exists`, name);
   if (await isRunning(context, name)) {
     throw commandError("VDO_WRONG_STATE", `Name conflict with extant VDO volume ${name}`, name);

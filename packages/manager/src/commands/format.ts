@@ -19,6 +19,8 @@ const LOGICAL_BYTES_MAX = 2 ** 40 * BLOCK;
 export interface FormatVolumeOptions extends ToolRequest, FormatRequest {
   force: boolean;
   verbose: boolean;
+  /** Says more than vdoformat does about storage that is too small. */
+  advises?: boolean;
 }
 
 /** Resolves with the tool's exit status. Nothing is written before every check has passed. */
@@ -64,6 +66,10 @@ export async function formatVolume(context: CommandContext, options: FormatVolum
       output.err(`Minimum required size for VDO volume: ${error.data.minimumBlocks * BLOCK} bytes`);
     }
     const status = refuse(`formatVDO failed on '${path}': ${statusText(error)}`, lowByte(error));
+    if (options.advises === true && isVdoError(error, "VDO_DEVICE_TOO_SMALL")) {
+      const index = `The index takes ${error.data.indexBlocks * BLOCK} bytes of it`;
+      output.err(`${index}: use a larger device, smaller slabs (--slab-bits), or a smaller index.`);
+    }
     if (isVdoError(error, "VDO_TOO_MANY_SLABS")) output.err("Reduce the device size or increase the slab size");
     context.log.info(error.message);
     return status;

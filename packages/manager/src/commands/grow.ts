@@ -4,7 +4,7 @@
  */
 import type { Configuration } from "../config/configuration.ts";
 import type { VolumeSettings } from "../config/volume-settings.ts";
-import { commandError } from "../errors.ts";
+import { advised, commandError } from "../errors.ts";
 import { prepareFile } from "../host/storage-location.ts";
 import { renderSize } from "../size.ts";
 import { askDaemon, type CommandContext, isRunning, requireFinished } from "./context.ts";
@@ -62,7 +62,11 @@ export async function growPhysical(
 
 async function requireRunning(context: CommandContext, name: string): Promise<void> {
   if (await isRunning(context, name)) return;
-  throw commandError("VDO_WRONG_STATE", `VDO volume ${name} must be running`, name);
+  throw commandError(
+    "VDO_WRONG_STATE",
+    advised(`VDO volume ${name} must be running`, `Start it first: vdo start --name=${name}`),
+    name,
+  );
 }
 
 function requireGrowth({ name }: VolumeSettings, bytes: number, present: number): void {

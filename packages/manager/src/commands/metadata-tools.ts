@@ -16,7 +16,7 @@ import {
   StoppedVolume,
   writeGeometry,
 } from "@vdo/kvdo";
-import { accessError, commandError, errnoOf, placeError } from "../errors.ts";
+import { accessError, advised, commandError, errnoOf, placeError } from "../errors.ts";
 import { openStorage, openToRead } from "../host/storage.ts";
 import { locateStorage } from "../host/storage-location.ts";
 import { uuidBytes, uuidText } from "../values.ts";
@@ -219,7 +219,12 @@ async function writing<T>(
   const { environment, paths } = context;
   const info = await locateStorage(path, command);
   const running = await runningOn(context, info);
-  if (running !== undefined) throw commandError("VDO_WRONG_STATE", `VDO volume ${running} is running`, running);
+  if (running !== undefined)
+    throw commandError(
+      "VDO_WRONG_STATE",
+      advised(`VDO volume ${running} is running`, `Stop it first: vdo stop --name=${running}`),
+      running,
+    );
   const storage = await openStorage({ path: info.path, readOnly: false, command, environment, paths });
   try {
     return await body(storage.device);

@@ -13,7 +13,7 @@ import {
   type VolumeAudit,
 } from "@vdo/kvdo";
 import { readState, runningVolumes } from "../daemon/state.ts";
-import { commandError, errnoOf } from "../errors.ts";
+import { advised, commandError, errnoOf } from "../errors.ts";
 import { openStorage, openToRead, type Storage } from "../host/storage.ts";
 import { locateStorage, type StorageLocation } from "../host/storage-location.ts";
 import type { CommandContext } from "./context.ts";
@@ -147,7 +147,12 @@ async function withStopped(
   });
   if (info === undefined) return ENOENT;
   const running = await runningOn(context, info);
-  if (running !== undefined) throw commandError("VDO_WRONG_STATE", `VDO volume ${running} is running`, running);
+  if (running !== undefined)
+    throw commandError(
+      "VDO_WRONG_STATE",
+      advised(`VDO volume ${running} is running`, `Stop it first: vdo stop --name=${running}`),
+      running,
+    );
   const storage = await openStorage({ path: info.path, readOnly, command: tool.operation, environment, paths });
   try {
     return await body(storage);

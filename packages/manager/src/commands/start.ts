@@ -6,7 +6,7 @@ import type { ReadyReport } from "../daemon/launcher.ts";
 import { recoveryReason, recoveryText } from "../daemon/recovery-text.ts";
 import type { DaemonState } from "../daemon/state.ts";
 import type { RecoveryProgress } from "../engine.ts";
-import { commandError } from "../errors.ts";
+import { advised, commandError } from "../errors.ts";
 import type { Paths } from "../host/paths.ts";
 import type { StatusPageState } from "../status-page/status-page.ts";
 import type { AttachChoice, LogLevel, StatusPageChoice } from "../values.ts";
@@ -45,14 +45,21 @@ export async function start(
   requireFinished(settings);
   if (await isRunning(context, name)) {
     log.warning(`VDO service ${name} already started; no changes made`);
-  } else await launch(context, settings, options);
+  } else {
+    log.announce(`      ${memoryLine(context, settings)}`);
+    await launch(context, settings, options);
+  }
   await announceReady(context, settings, "");
 }
 
 /** Refuses to start a volume that is not activated. */
 export function requireActivated({ name, activated }: VolumeSettings): void {
   if (activated === "enabled") return;
-  throw commandError("VDO_WRONG_STATE", `VDO volume ${name} not activated`, name);
+  throw commandError(
+    "VDO_WRONG_STATE",
+    advised(`VDO volume ${name} not activated`, `Activate it first: vdo activate --name=${name}`),
+    name,
+  );
 }
 
 /** The start within `create` and `import`: announced, and left out for a volume that is not activated. */
@@ -74,7 +81,6 @@ async function launch(context: CommandContext, settings: VolumeSettings, options
   const { name } = settings;
   await checkMemory(context, settings);
   checkCache(settings);
-  log.step(memoryLine(context, settings));
   const attach = options.attach ?? settings.attach ?? (environment.uid === 0 ? "auto" : "none");
   let report: ReadyReport;
   let recovering = "";

@@ -1,5 +1,5 @@
 /** Changes of the configuration: one command at a time. */
-import { commandError } from "../errors.ts";
+import { advised, commandError } from "../errors.ts";
 import type { Environment } from "../host/environment.ts";
 import { acquireLock } from "../host/lock.ts";
 import type { Paths } from "../host/paths.ts";
@@ -22,7 +22,14 @@ export async function changeConfiguration<T>(
   await paths.prepare();
   const lock = await acquireLock(paths.lock("configuration", configurationFile), LOCK_MILLISECONDS, environment.clock);
   if (lock === undefined) {
-    throw commandError("VDO_COMMAND_FAILED", `Could not lock file ${configurationFile}`, configurationFile);
+    throw commandError(
+      "VDO_COMMAND_FAILED",
+      advised(
+        `Could not lock file ${configurationFile}`,
+        "Another vdo command has held it for 20 seconds: wait for its end, or look for it with ps.",
+      ),
+      configurationFile,
+    );
   }
   try {
     return await action(await Configuration.load(configurationFile));

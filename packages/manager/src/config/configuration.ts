@@ -8,7 +8,7 @@ import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { errorMessage } from "@vdo/base";
 import { Document, isMap, isScalar, parseDocument, YAMLMap } from "yaml";
-import { accessError, commandError, errnoOf } from "../errors.ts";
+import { accessError, advised, commandError, errnoOf } from "../errors.ts";
 import { type PoolSettings, poolFromPlain, poolToPlain } from "../thin/pool-settings.ts";
 import { volumeName } from "../values.ts";
 import { settingsFromPlain, settingsToPlain, type VolumeSettings } from "./volume-settings.ts";
@@ -52,13 +52,19 @@ export class Configuration {
     try {
       const { size } = await stat(path);
       if (size > FILE_BYTES_MAX) {
-        throw commandError("VDO_WRONG_STATE", `Not a valid configuration file (${size} bytes)`, path);
+        const text = `Not a valid configuration file (${size} bytes)`;
+        throw commandError("VDO_WRONG_STATE", advised(text, mend(path)), path);
       }
       text = await readFile(path, "utf8");
     } catch (error) {
       if (errnoOf(error) === undefined) throw error;
       if (errnoOf(error) !== "ENOENT") throw accessError(error, path, command);
-      if (mustExist) throw commandError("VDO_USER", `Configuration file ${path} does not exist.`, path);
+      if (mustExist)
+        throw commandError(
+          "VDO_USER",
+          advised(`Configuration file ${path} does not exist.`, "vdo create makes it; --confFile names another one."),
+          path,
+        );
       return new Configuration(path, noContent(), false);
     }
     return new Configuration(path, parse(text, path), true);
@@ -67,7 +73,12 @@ export class Configuration {
   /** The entry of `name`; throws `VDO_USER` when there is none. */
   get(name: string): VolumeSettings {
     const settings = this.volumes.get(name);
-    if (settings === undefined) throw commandError("VDO_USER", `VDO volume ${name} not found`, name);
+    if (settings === undefined)
+      throw commandError(
+        "VDO_USER",
+        advised(`VDO volume ${name} not found`, knownNames(this.path, this.names())),
+        name,
+      );
     return settings;
   }
 
@@ -147,8 +158,17 @@ function mapOf(values: Readonly<Record<string, unknown>>): YAMLMap {
   return map;
 }
 
+/** What there is, for those who asked for something else. */
+function knownNames(path: string, names: readonly string[]): string {
+  return names.length === 0 ? `${path} has no volumes.` : `${path} has ${names.join(", ")}.`;
+}
+
+const mend = (path: string): string =>
+  `The file is ${path}: mend it, restore it from a backup, or name another by --confFile.`;
+
 function invalid(path: string, detail = ""): never {
-  throw commandError("VDO_WRONG_STATE", `Not a valid configuration file${detail === "" ? "" : ` (${detail})`}`, path);
+  const text = `Not a valid configuration file${detail === "" ? "" : ` (${detail})`}`;
+  throw commandError("VDO_WRONG_STATE", advised(text, mend(path)), path);
 }
 
 function parse(text: string, path: string): Content {
@@ -163,7 +183,8 @@ function parse(text: string, path: string): Content {
   if (config === undefined) invalid(path, "missing 'config' section");
   if (!isMap(config) || config.tag !== "!Configuration") invalid(path);
   for (const key of ["version", "vdos"]) {
-    if (!config.has(key)) throw commandError("VDO_COMMAND_FAILED", `'${key}' is missing from ${path}`, path);
+    if (!config.has(key))
+      throw commandError("VDO_COMMAND_FAILED", advised(`'${key}' is missing from ${path}`, mend(path)), path);
   }
   const { vdos, pools: poolEntries, version, ...others } = plainOf(document, config, path);
   if (typeof version !== "number") invalid(path, "version is not a number");
@@ -203,7 +224,11 @@ function fieldsOf(name: string, entry: unknown, path: string): Record<string, un
   if (typeof entry !== "object" || entry === null || Array.isArray(entry)) invalid(path, `volume ${name}`);
   const fields = entry as Record<string, unknown>;
   if (!Object.hasOwn(fields, "name")) {
-    throw commandError("VDO_COMMAND_FAILED", `'name' is missing from volume ${name} in ${path}`, path);
+    throw commandError(
+      "VDO_COMMAND_FAILED",
+      advised(`'name' is missing from volume ${name} in ${path}`, mend(path)),
+      path,
+    );
   }
   try {
     volumeName(name);

@@ -1,6 +1,6 @@
 /** A command's end of the control socket: one connection, one request, one answer. */
 import { createConnection } from "node:net";
-import { commandError, errnoOf, errorFromStatus } from "../errors.ts";
+import { advised, commandError, errnoOf, errorFromStatus } from "../errors.ts";
 import { type ControlReply, readLines, toJson } from "./protocol.ts";
 
 /**
@@ -23,7 +23,15 @@ export function controlRequest(
       const errno = errnoOf(error);
       if (errno === "EACCES") {
         fail(commandError("VDO_USER", `Permission denied: ${path}; the volume belongs to another user`, path, error));
-      } else fail(commandError("VDO_WRONG_STATE", `no daemon answers on ${path}`, path, error));
+      } else
+        fail(
+          commandError(
+            "VDO_WRONG_STATE",
+            advised(`no daemon answers on ${path}`, "vdo list shows the running volumes; vdo start serves one."),
+            path,
+            error,
+          ),
+        );
     });
     socket.on("close", () =>
       fail(commandError("VDO_SYSTEM", `the daemon behind ${path} ended without an answer`, path)),
@@ -32,7 +40,7 @@ export function controlRequest(
       try {
         const reply = JSON.parse(line) as ControlReply;
         if (reply.ok) resolve(reply.result);
-        else reject(errorFromStatus(reply.error.status, reply.error.message, path));
+        else reject(errorFromStatus(reply.error, path));
         socket.destroy();
       } catch (error) {
         fail(commandError("VDO_SYSTEM", `the daemon behind ${path} sent no valid answer`, path, error));

@@ -19,6 +19,8 @@ export interface ControlRequest {
 export interface ControlFailure {
   code: string;
   message: string;
+  /** What to do about it, where the message does not say. */
+  nextStep?: string | undefined;
   /** Exit status of a command that fails for this reason. */
   status: number;
 }

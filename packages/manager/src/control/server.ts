@@ -2,7 +2,7 @@
 import { chmod } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import { type Clock, errorMessage } from "@vdo/base";
-import { exitStatus } from "../errors.ts";
+import { exitStatus, nextStepOf } from "../errors.ts";
 import { listenExclusively } from "../host/lock.ts";
 import { type ControlReply, type ControlRequest, readLines, toJson } from "./protocol.ts";
 
@@ -72,7 +72,13 @@ export class ControlServer {
       return { id, ok: true, result: (await handler(request)) ?? null };
     } catch (error) {
       const code = (error as { code?: unknown }).code;
-      return failure(id, typeof code === "string" ? code : "EIO", errorMessage(error), exitStatus(error));
+      const { error: facts, ...rest } = failure(
+        id,
+        typeof code === "string" ? code : "EIO",
+        errorMessage(error),
+        exitStatus(error),
+      );
+      return { ...rest, error: { ...facts, nextStep: nextStepOf(error) } };
     }
   }
 }
@@ -85,6 +91,6 @@ function parseRequest(line: string): ControlRequest {
   return { ...request, op: request.op, id: typeof request.id === "number" ? request.id : 0 };
 }
 
-function failure(id: number, code: string, message: string, status: number): ControlReply {
+function failure(id: number, code: string, message: string, status: number): ControlReply & { ok: false } {
   return { id, ok: false, error: { code, message, status } };
 }

@@ -13,7 +13,7 @@ import { checkThreadConfiguration } from "../commands/checks.ts";
 import type { VolumeSettings } from "../config/volume-settings.ts";
 import { ControlServer } from "../control/server.ts";
 import type { RecoveryProgress, VolumeHandle, VolumeStatistics } from "../engine.ts";
-import { commandError, placeError } from "../errors.ts";
+import { advised, commandError, placeError } from "../errors.ts";
 import type { Environment } from "../host/environment.ts";
 import { pause } from "../host/lock.ts";
 import type { Paths, VolumePaths } from "../host/paths.ts";
@@ -353,7 +353,12 @@ export class Daemon {
     const groups = await readFile(`${environment.systemRoot}/etc/group`, "utf8").catch(() => "");
     const line = groups.split("\n").find((entry) => entry.startsWith(`${socketGroup}:`));
     const group = Number(line?.split(":")[2] ?? Number.NaN);
-    if (!Number.isInteger(group)) throw commandError("VDO_USER", `group ${socketGroup} not found`, socketGroup);
+    if (!Number.isInteger(group))
+      throw commandError(
+        "VDO_USER",
+        advised(`group ${socketGroup} not found`, "--socketGroup takes the name of a group of /etc/group."),
+        socketGroup,
+      );
     for (const file of files) await chown(file, environment.uid, group);
   }
 
@@ -386,13 +391,19 @@ export class Daemon {
       for (let step = 0; this.#exports.connections() > 0 && step < LEAVING_STEPS && !force; step++) {
         await pause(100, environment.clock);
       }
-      if (this.#exports.connections() > 0 && !force) throw this.#inUse("cannot stop VDO volume NAME: in use");
+      const clients = this.#exports.connections();
+      const next = `Clients are connected (${clients}): disconnect them, or cut them off with --force.`;
+      if (clients > 0 && !force) throw this.#inUse("cannot stop VDO volume NAME: in use", next);
       return;
     }
     const use = await useOf(attachment, environment);
-    if (use === "held") throw this.#inUse("cannot stop VDO volume NAME: in use");
-    if (use === "mounted" && !force) throw this.#inUse("cannot stop VDO volume with mounts NAME");
-    if (use === "mounted") await environment.programs.run("umount", ["-f", attachment.device ?? attachment.path]);
+    const device = attachment.device ?? attachment.path;
+    if (use === "held")
+      throw this.#inUse("cannot stop VDO volume NAME: in use", `Something holds ${device}: lsblk shows what.`);
+    if (use === "mounted" && !force) {
+      throw this.#inUse("cannot stop VDO volume with mounts NAME", `Unmount it (umount ${device}), or use --force.`);
+    }
+    if (use === "mounted") await environment.programs.run("umount", ["-f", device]);
     try {
       await this.detach();
     } catch (error) {
@@ -401,8 +412,8 @@ export class Daemon {
     }
   }
 
-  #inUse(text: string): Error {
-    return commandError("VDO_WRONG_STATE", text.replace("NAME", this.name), this.name);
+  #inUse(text: string, nextStep: string): Error {
+    return commandError("VDO_WRONG_STATE", advised(text.replace("NAME", this.name), nextStep), this.name);
   }
 
   /** Undoes the attachment; the volume goes on being served on its socket. */

@@ -2,7 +2,7 @@
 import { closeSync, writeSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { errorMessage } from "@vdo/base";
-import { exitStatus } from "../errors.ts";
+import { exitStatus, nextStepOf } from "../errors.ts";
 import type { Environment } from "../host/environment.ts";
 import type { LogText } from "./daemon.ts";
 
@@ -18,7 +18,7 @@ export function endOnUncaught(log: LogText): void {
 export function reportFailure(environment: Environment, error: unknown): number {
   const status = exitStatus(error);
   const code = String((error as { code?: unknown }).code ?? "EIO");
-  report(environment, { error: { code, message: errorMessage(error), status } });
+  report(environment, { error: { code, message: errorMessage(error), status, nextStep: nextStepOf(error) } });
   return status;
 }
 

@@ -55,7 +55,7 @@ export async function spawnDaemon<T>(request: SpawnRequest): Promise<T> {
   try {
     const report = await withTimeout(lastReport<T>(pipe, child, request), request, kill);
     if (report === undefined) throw commandError("VDO_COMMAND_FAILED", lastWords(logFile, what), what);
-    if ("error" in report) throw errorFromStatus(report.error.status, report.error.message, what);
+    if ("error" in report) throw errorFromStatus(report.error, what);
     return report.ready;
   } finally {
     cancelSlow();

@@ -4,7 +4,7 @@
  */
 import { appendFileSync, renameSync, statSync } from "node:fs";
 import { errorMessage } from "@vdo/base";
-import { commandError } from "../errors.ts";
+import { commandError, errorText } from "../errors.ts";
 
 /** A log file is rotated when it has this many bytes; five old ones are kept. */
 const LOG_BYTES_MAX = 10 * 1024 * 1024;
@@ -69,7 +69,7 @@ export class CommandLog {
 
   error(error: unknown): void {
     const text = errorMessage(error);
-    if (this.#options.debug !== true) this.#options.err(`${this.#options.program}: ERROR - ${text}\n`);
+    if (this.#options.debug !== true) this.#options.err(`${this.#options.program}: ERROR - ${errorText(error)}\n`);
     this.record("ERROR", text);
     if (this.#options.debug === true && error instanceof Error) this.#options.err(`${error.stack}\n`);
   }

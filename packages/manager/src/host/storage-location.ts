@@ -7,7 +7,7 @@ import { open, readdir, readFile, realpath, stat, truncate } from "node:fs/promi
 import { join } from "node:path";
 import { isVdoError } from "@vdo/base";
 import { formatNbdUri, NbdClient, parseNbdUri } from "@vdo/nbd";
-import { accessError, commandError, errnoOf } from "../errors.ts";
+import { accessError, advised, commandError, errnoOf } from "../errors.ts";
 import { renderSize } from "../size.ts";
 import type { Programs } from "./programs.ts";
 
@@ -65,11 +65,16 @@ async function locatePath(given: string, command: string): Promise<{ location: S
   } catch (error) {
     if (isVdoError(error)) throw error;
     if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") {
-      throw commandError("VDO_USER", `Device ${given} not found`, given, error);
+      const next =
+        command === "create"
+          ? "Check the path; --vdoPhysicalSize=SIZE makes a new file there."
+          : "Check the path, and that the storage is connected.";
+      throw commandError("VDO_USER", advised(`Device ${given} not found`, next), given, error);
     }
     throw accessError(error, given, command);
   }
-  throw commandError("VDO_USER", `Device ${given} is neither a block device nor a regular file`, given);
+  const text = `Device ${given} is neither a block device nor a regular file`;
+  throw commandError("VDO_USER", advised(text, "Name a disk, a partition, a logical volume, or an image file."), given);
 }
 
 /** The node of a block device by its number, as the kernel names it (`DEVNAME` of its uevent file). */

@@ -14,7 +14,7 @@ import { isVdoError } from "@vdo/base";
 import { type BlockDevice, FileDevice } from "@vdo/block-device";
 import { ReconnectingNbdDevice, type ReconnectingOptions } from "@vdo/nbd";
 import { readState, runningVolumes } from "../daemon/state.ts";
-import { accessError, commandError, errnoOf } from "../errors.ts";
+import { accessError, advised, commandError, errnoOf } from "../errors.ts";
 import { uuidText } from "../values.ts";
 import type { Environment } from "./environment.ts";
 import { acquireLock, type Lock } from "./lock.ts";
@@ -66,7 +66,9 @@ export async function openStorage(options: OpenStorageOptions): Promise<Storage>
   await paths.prepare();
   const lock = await acquireLock(paths.lock("storage", info.identity), 0, environment.clock);
   if (lock === undefined) {
-    throw commandError("VDO_WRONG_STATE", `The device ${path} is in use by another running VDO.`, path);
+    const next =
+      "Stop that volume. If no vdo list shows it, look with ps for its daemon, 'vdo _serve': SIGTERM stops it cleanly.";
+    throw commandError("VDO_WRONG_STATE", advised(`The device ${path} is in use by another running VDO.`, next), path);
   }
   const held: (() => Promise<void>)[] = [() => lock.release()];
   const release = async (): Promise<void> => {

@@ -3,7 +3,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { errorMessage } from "@vdo/base";
 import { runningVolumes } from "../daemon/state.ts";
-import { commandError } from "../errors.ts";
+import { commandError, listenReason } from "../errors.ts";
 import type { ClientEnvironment } from "../host/environment.ts";
 import { Paths } from "../host/paths.ts";
 import { type MeasuredVolume, RunningVolumes } from "../stats/volumes.ts";
@@ -45,7 +45,14 @@ export class MetricsServer {
     const metrics = new MetricsServer(environment);
     await new Promise<void>((resolve, reject) => {
       metrics.#server.once("error", (error) =>
-        reject(commandError("VDO_SYSTEM", `Cannot listen on ${host}:${port}: ${error.message}`, host, error)),
+        reject(
+          commandError(
+            "VDO_SYSTEM",
+            `Cannot listen on ${host}:${port}: ${listenReason(error, "Choose another with --listen=HOST:PORT")}`,
+            host,
+            error,
+          ),
+        ),
       );
       metrics.#server.listen(port, host, resolve);
     });

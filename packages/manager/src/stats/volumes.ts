@@ -6,7 +6,7 @@ import { readStatusLine } from "../daemon/kernel-text.ts";
 import type { ClientActivity } from "../daemon/measured-device.ts";
 import { type DaemonState, readState, runningVolumes } from "../daemon/state.ts";
 import type { VolumeStatistics } from "../engine.ts";
-import { commandError } from "../errors.ts";
+import { advised, commandError } from "../errors.ts";
 import type { ClientEnvironment } from "../host/environment.ts";
 import { Paths } from "../host/paths.ts";
 
@@ -30,6 +30,8 @@ export interface MeasuredVolume extends SampledVolume {
   activity?: ClientActivity;
 }
 
+const START = "No volume of this user runs: vdo start --all serves those that are configured.";
+
 export class RunningVolumes {
   readonly #paths: Paths;
 
@@ -40,7 +42,7 @@ export class RunningVolumes {
   /** Every running volume, sorted by name. Throws `VDO_COMMAND_FAILED` when there is none. */
   async all(): Promise<ShownVolume[]> {
     const names = await runningVolumes(this.#paths);
-    if (names.length === 0) throw commandError("VDO_COMMAND_FAILED", "Could not find any VDO devices");
+    if (names.length === 0) throw commandError("VDO_COMMAND_FAILED", advised("Could not find any VDO devices", START));
     return names.map((name) => ({ name, operand: name }));
   }
 
@@ -59,7 +61,11 @@ export class RunningVolumes {
       const state = await readState(this.#paths.volume(name).stateFile);
       if (state !== undefined && devicesOf(state).includes(target as string)) return { name, operand };
     }
-    throw commandError("VDO_COMMAND_FAILED", `'${operand}': Not a valid running VDO device`, operand);
+    throw commandError(
+      "VDO_COMMAND_FAILED",
+      advised(`'${operand}': Not a valid running VDO device`, "vdo list shows the running volumes."),
+      operand,
+    );
   }
 
   /** The volume with its present statistics. Throws `VDO_COMMAND_FAILED` when the daemon cannot tell. */

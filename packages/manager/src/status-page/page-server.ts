@@ -10,7 +10,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { errorMessage, isVdoError } from "@vdo/base";
-import { commandError, errnoOf } from "../errors.ts";
+import { commandError, errorText, listenReason } from "../errors.ts";
 import { denyData, denyHost, SAFE_HEADERS } from "./guard.ts";
 import type { PageFile } from "./page-files.ts";
 import type { VolumeHistory, VolumeSnapshot } from "./snapshot.ts";
@@ -118,24 +118,15 @@ export class PageServer {
       await this.#options.source.setSwitch(name, enabled);
       return json(this.#options.source.snapshot());
     } catch (error) {
-      return failure(409, isVdoError(error) ? error.code : "FAILED", errorMessage(error));
+      return failure(409, isVdoError(error) ? error.code : "FAILED", errorText(error));
     }
   }
 }
 
 function listenError(error: Error, port: number): Error {
-  const reasons: Readonly<Record<string, string>> = {
-    EADDRINUSE:
-      "another program listens there. Choose another with --statusPage=PORT, or any free one with --statusPage=enabled",
-    EACCES: "only root may listen on ports below 1024. Choose another with --statusPage=PORT",
-  };
-  const reason = reasons[errnoOf(error) ?? ""] ?? error.message;
-  return commandError(
-    "VDO_SYSTEM",
-    `The status page cannot use port ${port} of ${HOST}: ${reason}`,
-    String(port),
-    error,
-  );
+  const otherChoice = "Choose another with --statusPage=PORT, or any free one with --statusPage=enabled";
+  const text = `The status page cannot use port ${port} of ${HOST}: ${listenReason(error, otherChoice)}`;
+  return commandError("VDO_SYSTEM", text, String(port), error);
 }
 
 function send(response: ServerResponse, { status, type, body = "", headers }: Answer): void {

@@ -234,7 +234,7 @@ export function showHistory({ space, activity }: VolumeHistory): void {
     series: [{ name: "Space saving", points: space.samples.map(({ at, savingPercent: value }) => ({ at, value })) }],
     top: 100,
     text: (value) => `${Math.round(value)} %`,
-    empty: "No savings were measured yet: they come with the first data, within ten seconds.",
+    empty: "No savings were measured yet. They are while the volume is in normal operation and holds data.",
   });
   const { samples } = activity;
   const series = (name: string, value: (sample: ActivitySample) => number | null) => ({
