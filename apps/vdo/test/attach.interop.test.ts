@@ -95,7 +95,9 @@ function suite(): void {
     expect(entry?.stats["dataBlocksUsed"]).toBeGreaterThanOrEqual(4096);
     expect(entry?.stats["dataBlocksUsed"]).toBeLessThan(4096 + 600);
     const refused = await commands.vdo("stop", "--name=vdo0");
-    expect(refused).toMatchObject({ status: 5, err: "vdo: ERROR - cannot stop VDO volume with mounts vdo0\n" });
+    const [error, next] = refused.err.split("\n");
+    expect([refused.status, error]).toEqual([5, "vdo: ERROR - cannot stop VDO volume with mounts vdo0"]);
+    expect(next).toMatch(/^ {6}Unmount it \(umount \/dev\/\S+\), or use --force\.$/);
   });
 
   test("a growth under a mounted file system succeeds, is told, and does not disturb it; unused, the device grows with it", async () => {

@@ -37,7 +37,7 @@ test("start --forceRebuild is for volumes in read-only mode", async () => {
   const refused = await commands.vdo("start", "--name=v0", "--forceRebuild");
   expect(refused).toEqual({
     status: 1,
-    out: "Starting VDO v0\n",
+    out: expect.stringMatching(/^Starting VDO v0\n {6}While it runs, .*\n$/),
     err: [
       "vdo: ERROR - Device v0 not read-only",
       "vdo: ERROR - Could not set up device mapper for v0",
