@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { PloopDisk } from "../src/disk/ploop-disk.ts";
 import { DESCRIPTOR_NAME, TOP_GUID } from "../src/format/descriptor.ts";
 import type { ImageMode } from "../src/image/create.ts";
+import { Delta } from "../src/image/delta.ts";
 import { MemoryDirectory } from "./support/memory-directory.ts";
 
 const CLUSTER = 32768;
@@ -86,6 +87,20 @@ describe("a disk", () => {
     expect(head(await read(disk))).toEqual([1, 2, 3, 3, 0]);
     expect([...directory.files.keys()]).toEqual(["root.hds"]);
     await expect(disk.deleteSnapshot(TOP_GUID)).rejects.toEqual(refuses("EINVAL"));
+  });
+
+  test("is merged into a new file, which has the clusters in order", async () => {
+    await write(disk, 9, 7);
+    await write(disk, 4, 6);
+    expect(await disk.deleteSnapshot(second, { newFile: "new.hds" })).toBe("merged");
+    expect(disk.descriptor.images.map(({ file }) => file)).toEqual(["root.hds", "new.hds"]);
+    expect([...directory.files.keys()]).toEqual(["root.hds", "new.hds"]);
+    expect(await read(disk)).toEqual([1, 2, 3, 3, 6, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0]);
+    const file = await directory.open("new.hds", { readOnly: true });
+    const places: number[] = [];
+    await (await Delta.open(file)).scan((_cluster, place) => places.push(place));
+    expect(places).toEqual([1, 2, 3, 4, 5]);
+    for (const { report } of await disk.check({ force: true })) expect(report.result).toBe("clean");
   });
 
   test("marks a snapshot with two children temporary, and merges it when one is left", async () => {

@@ -16,6 +16,8 @@ export interface PloopOption {
 
 export interface PloopGrammar {
   help: string;
+  /** What only the command's own help tells. */
+  details?: string;
   options: readonly PloopOption[];
   /** Names of the words that follow; one that ends in "…" takes the rest. */
   words: readonly string[];
@@ -96,7 +98,15 @@ export const PLOOP_COMMANDS: { readonly [name: string]: PloopGrammar } = {
   },
   "snapshot-merge": {
     help: "Merges the top, or the snapshot of UUID, into its parent.",
-    options: [UUID, { flags: ["-A", "--all"], help: "Merge all of the stack." }],
+    options: [
+      UUID,
+      { flags: ["-A", "--all"], help: "Merge all of the stack." },
+      {
+        flags: ["-n", "--new"],
+        metavar: "FILE",
+        help: "Merge into a new file, in the order of the disk; of a disk at rest.",
+      },
+    ],
     words: [DESCRIPTOR],
   },
   resize: {
@@ -147,7 +157,8 @@ export const PLOOP_COMMANDS: { readonly [name: string]: PloopGrammar } = {
   suspend: { help: "Holds the requests of a running disk.", options: [], words: [DESCRIPTOR] },
   resume: { help: "Lets them go on.", options: [], words: [DESCRIPTOR] },
   message: {
-    help: `Sends a message to a running disk, as dmsetup does to the kernel's target: ${MESSAGE_NAMES.join(", ")}.`,
+    help: "Sends a message to a running disk, as dmsetup does to the kernel's target.",
+    details: `Messages: ${MESSAGE_NAMES.join(", ")}. Where the kernel takes a file descriptor, give a file's name.`,
     options: [],
     words: [DESCRIPTOR, "WORD…"],
   },
@@ -185,7 +196,8 @@ export function parsePloop(words: readonly string[], streams: Streams): ParsedPl
     streams.err(`Unknown command: ${name}\n${summary()}`);
     throw new ParseEnd(PARAMETER_STATUS);
   }
-  const parser = new CommandParser(streams, { prog: `vdo ploop ${name}`, description: grammar.help });
+  const description = [grammar.help, grammar.details ?? ""].join(" ").trim();
+  const parser = new CommandParser(streams, { prog: `vdo ploop ${name}`, description });
   for (const { flags, metavar, choices, required, help } of grammar.options) {
     const isSwitch = metavar === undefined && choices === undefined;
     parser.add_argument(...flags, {
@@ -197,7 +209,10 @@ export function parsePloop(words: readonly string[], streams: Streams): ParsedPl
     });
   }
   for (const [index, word] of grammar.words.entries()) {
-    parser.add_argument(`word${index}`, { metavar: word, ...(word.endsWith("…") ? { nargs: "+" } : {}) });
+    parser.add_argument(`word${index}`, {
+      metavar: word.replace("…", ""),
+      ...(word.endsWith("…") ? { nargs: "+" } : {}),
+    });
   }
   try {
     const args = parser.parse_args(rest) as Record<string, unknown>;
@@ -210,5 +225,5 @@ export function parsePloop(words: readonly string[], streams: Streams): ParsedPl
 
 function summary(): string {
   const lines = Object.entries(PLOOP_COMMANDS).map(([name, { help }]) => `  ${name.padEnd(16)} ${help}`);
-  return `usage: vdo ploop COMMAND …\n${lines.join("\n")}\n`;
+  return `usage: vdo ploop COMMAND …\n${lines.join("\n")}\n'vdo ploop COMMAND --help' tells the options of one.\n`;
 }

@@ -103,6 +103,10 @@ describe("a disk at rest", () => {
     await ploop("copy", "-s", first, "-d", descriptor);
     await ploop("snapshot", descriptor);
     await ploop("snapshot", descriptor);
+    const fresh = join(machine.folder, "disk", "fresh.hds");
+    expect((await ploop("snapshot-merge", "-n", fresh, "-A", descriptor)).status).toBe(38);
+    expect((await ploop("snapshot-merge", "-n", fresh, descriptor)).status).toBe(0);
+    expect((await ploop("snapshot-list", "-H", "-o", "fname", descriptor)).out).toContain(`${fresh}\n`);
     expect((await ploop("snapshot-merge", "-A", descriptor)).status).toBe(0);
     expect(await ploop("snapshot-merge", descriptor)).toMatchObject({ status: 43 });
     expect((await ploop("convert", "-v", "1", descriptor)).status).toBe(0);
@@ -185,7 +189,11 @@ test("a running disk is served, and takes commands and messages", async () => {
   expect((await ploop("tracking", descriptor, "start")).status).toBe(0);
   expect((await ploop("tracking", descriptor, "get_next")).out).toBe("0\n");
   expect((await ploop("status", descriptor)).out).toContain("status: 2 v2 64 t");
-  expect((await ploop("snapshot-delete", "-u", guid, descriptor)).status).not.toBe(0);
+  expect((await ploop("snapshot-delete", "-u", guid, descriptor)).status).toBe(17);
+  expect(
+    (await ploop("snapshot-delete", "-u", "0".repeat(8) + "-0000-4000-8000-000000000000", descriptor)).status,
+  ).toBe(17);
+  expect((await ploop("message", descriptor, "resize", "100")).status).toBe(17);
   expect((await ploop("tracking", descriptor, "stop")).status).toBe(0);
   const cbt = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
   expect((await ploop("bitmap", descriptor, "start", "-u", cbt)).status).toBe(0);
@@ -194,7 +202,8 @@ test("a running disk is served, and takes commands and messages", async () => {
   expect((await ploop("suspend", descriptor)).status).toBe(0);
   expect((await ploop("message", descriptor, "push_backup_start", "0".repeat(32), "0", "5")).status).toBe(0);
   expect((await ploop("resume", descriptor)).status).toBe(0);
-  expect((await ploop("message", descriptor, "push_backup_stop", "0".repeat(32))).out).toBe("0");
+  expect((await ploop("message", descriptor, "push_backup_stop", "0".repeat(32))).out).toBe("0\n");
+  expect((await ploop("message", descriptor, "push_backup_stop", "0".repeat(32))).status).toBe(38);
   expect(await ploop("snapshot-delete", "-u", guid, descriptor)).toMatchObject({
     status: 0,
     out: "ploop snapshot merged\n",
@@ -205,7 +214,7 @@ test("a running disk is served, and takes commands and messages", async () => {
   await client.close();
   const [path, bytes] = await plain("through.raw", 60);
   expect((await ploop("copy", "-s", path, "-d", uri)).status).toBe(0);
-  expect((await ploop("copy", "-s", uri, "-d", join(machine.folder, "out.raw"))).status).toBe(0);
+  expect((await ploop("copy", "-s", descriptor, "-d", join(machine.folder, "out.raw"))).status).toBe(0);
   expect((await readFile(join(machine.folder, "out.raw"))).subarray(0, bytes.length).equals(bytes)).toBe(true);
   expect((await ploop("copy", "-s", uri, "-d", path)).status).toBe(12);
   expect((await ploop("stop", descriptor)).status).toBe(0);

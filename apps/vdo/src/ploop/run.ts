@@ -1,5 +1,5 @@
 /** `vdo ploop`: runs one command, on a disk at rest or through the daemon of a running one. */
-import { basename, dirname, resolve } from "node:path";
+import { basename, dirname, relative, resolve } from "node:path";
 import { errorMessage, VdoError } from "@vdo/base";
 import {
   actOnBitmapsAtRest,
@@ -190,10 +190,11 @@ async function askLong(call: Call, op: string, args: Readonly<Record<string, unk
 }
 
 /** Deletes one snapshot, here or in the daemon. */
-async function removeSnapshot(call: Call, guid: string): Promise<string> {
+async function removeSnapshot(call: Call, guid: string, newFile?: string): Promise<string> {
+  if (newFile !== undefined) await refuseRunning(call);
   const running = await daemonOf(call);
   if (running !== undefined) return String(await askLong(call, "snapshot-delete", { guid }));
-  return (await loadPloopDisk(call.path)).deleteSnapshot(guid, { progress: call.progress });
+  return (await loadPloopDisk(call.path)).deleteSnapshot(guid, { progress: call.progress, newFile });
 }
 
 async function snapshotDelete(call: Call): Promise<undefined> {
@@ -214,7 +215,12 @@ function parentOf(disk: PloopDisk, guid: string): string | undefined {
 }
 
 async function snapshotMerge(call: Call): Promise<number | undefined> {
-  const given = text(call, "uuid");
+  const [given, name] = [text(call, "uuid"), text(call, "new")];
+  const newFile = name === undefined ? undefined : relative(dirname(call.path), resolve(name));
+  if (newFile !== undefined && call.args["all"] === true) {
+    call.streams.err("one of -A and -n\n");
+    return PARAMETER_STATUS;
+  }
   for (let merged = 0; ; merged++) {
     const disk = await loadPloopDisk(call.path);
     const parent = parentOf(disk, given === undefined ? disk.descriptor.topGuid : guidOf(given));
@@ -223,7 +229,7 @@ async function snapshotMerge(call: Call): Promise<number | undefined> {
       call.streams.err("there is nothing below to merge into\n");
       return 43;
     }
-    await removeSnapshot(call, parent);
+    await removeSnapshot(call, parent, newFile);
     say(call, "ploop snapshot merged");
     if (call.args["all"] !== true) return undefined;
   }
@@ -259,8 +265,15 @@ async function convert(call: Call): Promise<number | undefined> {
   return say(call, "ploop image has been successfully converted");
 }
 
+/** A disk that runs is reached through its daemon. */
+async function reachable(call: Call, name: string): Promise<string> {
+  if (!name.endsWith(".xml")) return name;
+  return (await ploopStatus(call.environment, resolve(name)))?.uri ?? name;
+}
+
 async function copy(call: Call): Promise<undefined> {
-  const [from, to] = [text(call, "source") as string, text(call, "destination") as string];
+  const names = [text(call, "source") as string, text(call, "destination") as string];
+  const [from, to] = (await Promise.all(names.map((name) => reachable(call, name)))) as [string, string];
   const bytes = await copyDisk({ from, to, progress: call.progress });
   return say(call, `${bytes} bytes copied`);
 }
@@ -276,7 +289,8 @@ async function status(call: Call): Promise<undefined> {
 }
 
 async function message(call: Call, words: readonly string[]): Promise<undefined> {
-  call.streams.out(String(await askLong(call, "message", { words })));
+  const answer = String(await askLong(call, "message", { words }));
+  call.streams.out(answer === "" || answer.endsWith("\n") ? answer : `${answer}\n`);
 }
 
 async function bitmap(call: Call): Promise<number | undefined> {

@@ -1,9 +1,8 @@
 /** Serving a disk: in this process, or in one of its own. */
 import { spawn } from "node:child_process";
-import { closeSync, mkdirSync, openSync, realpathSync } from "node:fs";
+import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, realpathSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Readable } from "node:stream";
-import { VdoError } from "@vdo/base";
 import { type Environment, Paths, type PloopServeOptions, PloopServer, ploopSockets } from "@vdo/manager";
 import type { Streams } from "../parser.ts";
 import { guidOf } from "./values.ts";
@@ -49,6 +48,7 @@ async function startBehind(
   const logFile = join(folder, "ploop.log");
   ploopSockets(environment, descriptor);
   const log = openSync(logFile, "a", 0o640);
+  const before = fstatSync(log).size;
   const words = ["ploop", "start", "--foreground", descriptor];
   if (args["read_only"] === true) words.push("--read-only");
   if (args["punch_holes"] === true) words.push("--punch-holes");
@@ -60,13 +60,17 @@ async function startBehind(
     env: environment.variables,
   });
   closeSync(log);
+  const ended = new Promise<number>((resolveStatus) => child.once("exit", (code) => resolveStatus(code ?? 1)));
   const output = child.stdout as Readable;
   const line = await firstLine(output);
   output.destroy();
-  child.unref();
   if (line === undefined) {
-    throw new VdoError("VDO_IO", `${descriptor} could not be started; see ${logFile}`, { operation: "open", block: 0 });
+    const status = await ended;
+    streams.err(readFileSync(logFile).subarray(before).toString());
+    streams.err(`${descriptor} could not be started; the log is ${logFile}\n`);
+    return status;
   }
+  child.unref();
   streams.out(`${line}\n`);
   return 0;
 }

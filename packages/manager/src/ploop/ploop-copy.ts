@@ -12,6 +12,8 @@ import { loadPloopDisk } from "./ploop-disk.ts";
 
 /** Bytes moved at a time. */
 const STEP_BYTES = 1 << 20;
+/** Moves on the way at a time. */
+const STEPS = 4;
 const BLOCK = 512;
 
 export interface PloopCopyOptions {
@@ -52,6 +54,40 @@ async function openTo(name: string, bytes: number): Promise<Target> {
   return { device: await FileDevice.open({ path: name, blockSize: BLOCK }), isNew };
 }
 
+/** Several steps are on the way at a time; the source's holes are not read. */
+async function move(
+  source: BlockDevice,
+  { device, isNew }: Target,
+  bytes: number,
+  progress: PloopCopyOptions["progress"],
+): Promise<void> {
+  let next = 0;
+  let moved = 0;
+  const step = async (): Promise<void> => {
+    const data = new Uint8Array(STEP_BYTES);
+    while (next < bytes) {
+      const at = next;
+      const part = data.subarray(0, Math.min(STEP_BYTES, bytes - at));
+      next += part.length;
+      const [block, count] = [at / BLOCK, part.length / BLOCK];
+      const isHole = await readsAsZeros(source, block, count);
+      if (!isHole) await source.read(block, part);
+      if (!isHole && !isZero(part)) await device.write(block, part);
+      else if (!isNew) await zeroBlocks(device, block, count, { mayUnmap: true });
+      moved += part.length;
+      progress?.(moved, bytes);
+    }
+  };
+  const results = await Promise.allSettled(Array.from({ length: STEPS }, step));
+  for (const result of results) if (result.status === "rejected") throw result.reason;
+}
+
+async function readsAsZeros(source: BlockDevice, block: number, count: number): Promise<boolean> {
+  if (source.extents === undefined) return false;
+  const [first] = await source.extents(block, count);
+  return first?.zero === true && first.count >= count;
+}
+
 /** Copies; the target is durable when it resolves with the bytes of the disk. Throws `VDO_USER` for a target that is too small. */
 export async function copyDisk({ from, to, progress }: PloopCopyOptions): Promise<number> {
   const source = await openFrom(from);
@@ -61,14 +97,7 @@ export async function copyDisk({ from, to, progress }: PloopCopyOptions): Promis
     try {
       const room = device.blockCount * device.blockSize;
       if (room < bytes) throw commandError("VDO_USER", `${to} has ${room} bytes, ${bytes} are needed`, to);
-      const data = new Uint8Array(STEP_BYTES);
-      for (let done = 0; done < bytes; done += STEP_BYTES) {
-        const part = data.subarray(0, Math.min(STEP_BYTES, bytes - done));
-        await source.read(done / BLOCK, part);
-        if (!isZero(part)) await device.write(done / BLOCK, part);
-        else if (!isNew) await zeroBlocks(device, done / BLOCK, part.length / BLOCK, { mayUnmap: true });
-        progress?.(done + part.length, bytes);
-      }
+      await move(source, { device, isNew }, bytes, progress);
       await device.flush();
     } finally {
       await device.close();

@@ -7,6 +7,7 @@ import { askIfRunning, controlRequest } from "../control/client.ts";
 import { accessError } from "../errors.ts";
 import type { ClientEnvironment } from "../host/environment.ts";
 import { Paths } from "../host/paths.ts";
+import { fromPloopAnswer } from "./ploop-failure.ts";
 import { punchHoles } from "./punch-holes.ts";
 
 /** A new random GUID, as descriptors write them. */
@@ -48,14 +49,14 @@ export function ploopSockets(environment: ClientEnvironment, descriptor: string)
   return { folder, control: join(folder, `p${hash}.ctl`), nbd: join(folder, `p${hash}.nbd`) };
 }
 
-/** Asks the daemon of a disk. Throws `VDO_WRONG_STATE` when it does not run. */
-export function askPloop(
+/** Asks the daemon of a disk. Throws what it threw, and `VDO_WRONG_STATE` when it does not run. */
+export async function askPloop(
   environment: ClientEnvironment,
   descriptor: string,
   op: string,
   args: Readonly<Record<string, unknown>> = {},
 ): Promise<unknown> {
-  return controlRequest(ploopSockets(environment, descriptor).control, op, args);
+  return fromPloopAnswer(await controlRequest(ploopSockets(environment, descriptor).control, op, args));
 }
 
 export interface PloopStatus {

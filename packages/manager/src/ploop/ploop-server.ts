@@ -13,6 +13,7 @@ import type { ClientEnvironment } from "../host/environment.ts";
 import { Paths } from "../host/paths.ts";
 import { actOnBitmaps, type BitmapRequest } from "./ploop-bitmaps.ts";
 import { loadPloopDisk, type PloopStatus, ploopSockets } from "./ploop-disk.ts";
+import { toPloopFailure } from "./ploop-failure.ts";
 
 export interface PloopServeOptions {
   /** Path of the descriptor. */
@@ -26,6 +27,19 @@ export interface PloopServeOptions {
   /** Give the space of discarded clusters back to the file system. */
   punch?: boolean;
   onError?(text: string): void;
+}
+
+/** Errors of ploop reach the command whole: its exit status is the original's. */
+function withPloopErrors(handler: ControlHandler): ControlHandler {
+  return async (request) => {
+    try {
+      return await handler(request);
+    } catch (error) {
+      const failed = toPloopFailure(error);
+      if (failed === undefined) throw error;
+      return failed;
+    }
+  };
 }
 
 /** Time that requests in flight have to be answered when the disk stops, in milliseconds. */
@@ -55,7 +69,9 @@ export class PloopServer {
       exports: [{ name: "", device, description: `ploop disk ${options.descriptor}` }],
       onError: (error) => options.onError?.(errorMessage(error)),
     });
-    this.#control = new ControlServer(this.#handlers());
+    this.#control = new ControlServer(
+      new Map([...this.#handlers()].map(([name, handler]) => [name, withPloopErrors(handler)])),
+    );
     this.ended = new Promise((resolve, reject) => {
       this.#end = { resolve, reject };
     });

@@ -19,7 +19,9 @@ import {
   sameGuid,
   TOP_GUID,
 } from "../format/descriptor.ts";
+import { versionOf } from "../format/header.ts";
 import { checkImage } from "../image/check.ts";
+import { createImage } from "../image/create.ts";
 import { Delta } from "../image/delta.ts";
 import { dropExtension } from "../image/extension-store.ts";
 import { growImage, mergeImages, type OfflineProgress } from "../image/offline.ts";
@@ -29,6 +31,8 @@ export interface MergeContext {
   /** The running stack of the disk. */
   device?: PloopDevice;
   progress?: OfflineProgress | undefined;
+  /** At rest: a new file that takes the clusters of both, in order; parent and child stay as they are until it is done. */
+  newFile?: string | undefined;
 }
 
 /** A snapshot and its only child, with their images. */
@@ -45,6 +49,7 @@ export async function mergeChild(disk: DiskState, shot: Shot, child: Shot, conte
   const level = disk.chain().findIndex(({ guid }) => sameGuid(guid, child.guid));
   if (device === undefined || level < 0) {
     if (shot.state !== undefined) await closeBoth(disk, pair);
+    if (context.newFile !== undefined) return mergeIntoNew(disk, pair, context.newFile, context);
     if (shot.state === "TemporaryZeroSwap") await mergeForward(disk, pair, context);
     else await mergeBackward(disk, pair, context);
   } else if (!sameGuid(child.guid, disk.descriptor.topGuid))
@@ -117,6 +122,31 @@ function copyDown(
   return disk.withFile(childImage.file, true, (source) =>
     disk.withFile(parentImage.file, false, (target) => mergeImages({ sources: [source], target, raw, ...options })),
   );
+}
+
+async function mergeIntoNew(disk: DiskState, pair: Pair, newFile: string, { progress }: MergeContext): Promise<void> {
+  const { shot, child, parentImage, childImage } = pair;
+  if (disk.isRaw(parentImage))
+    throw refused("snapshot-merge", "ENOTSUPP", "a plain base is not merged into a new file");
+  const target = await disk.directory.create(newFile);
+  try {
+    await disk.withFile(childImage.file, true, async (newest) => {
+      const { header } = await Delta.open(newest);
+      const { sizeSectors, clusterSectors } = header;
+      await createImage(target, { version: versionOf(header), sizeSectors, clusterSectors });
+      await disk.withFile(parentImage.file, true, (oldest) =>
+        mergeImages({ sources: [newest, oldest], target, ...(progress === undefined ? {} : { progress }) }),
+      );
+    });
+  } catch (error) {
+    await disk.directory.unlink(newFile);
+    throw error;
+  } finally {
+    await target.close();
+  }
+  const merged = { shot, child, parentImage, childImage: { ...childImage, file: newFile } };
+  await disk.store(withoutParent(disk, merged, "child"));
+  for (const { file } of [parentImage, childImage]) await disk.directory.unlink(file);
 }
 
 /** The child has newer data than the parent, wherever it has any. */

@@ -175,8 +175,9 @@ export async function switchToSnapshot(disk: DiskState, guid: string, { keep = f
 export async function deleteSnapshot(
   disk: DiskState,
   guid: string,
-  { device, progress }: MergeContext,
+  context: MergeContext,
 ): Promise<"deleted" | "merged" | "temporary"> {
+  const { device } = context;
   refuseBusy(device, "snapshot-delete");
   const shot = disk.shot(guid);
   if (shot === undefined) throw refused("snapshot-delete", "ENOENT", `there is no snapshot ${guid}`);
@@ -187,7 +188,7 @@ export async function deleteSnapshot(
     return "temporary";
   }
   if (children.length === 1) {
-    await mergeChild(disk, shot, children[0] as Shot, { ...(device && { device }), ...(progress && { progress }) });
+    await mergeChild(disk, shot, children[0] as Shot, context);
     return "merged";
   }
   if (sameGuid(shot.parent, NO_GUID)) throw refused("snapshot-delete", "EINVAL", "unable to delete the base image");
