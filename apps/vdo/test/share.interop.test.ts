@@ -34,16 +34,17 @@ test("bash completes subcommands, options, choices and names", () => {
   expect(complete("vdo", "changeWritePolicy", "--writePolicy", "=")).toHaveLength(4);
   expect(complete("vdo", "stop", "--name", "")).toEqual(["vdo0", "backup"]);
   expect(complete("vdo", "import", "--device", "/etc/host")).toContain("/etc/hostname");
+  expect(complete("vdo", "thin", "rec")).toEqual(["receive"]);
+  expect(complete("vdo", "thin", "send", "--bas")).toEqual(["--base", "--base-digest"]);
 });
 
 describeWith(
   ["groff"],
   "the manual page",
   () => {
-    test("groff takes it without a complaint", () => {
-      const { stdout, stderr, status } = spawnSync("groff", ["-man", "-Tutf8", "-ww", "-z", share("man/man8/vdo.8")], {
-        encoding: "utf8",
-      });
+    test.each(["vdo.8", "vdo-thin.8"])("groff takes %s without a complaint", (page) => {
+      const words = ["-man", "-Tutf8", "-ww", "-z", share(`man/man8/${page}`)];
+      const { stdout, stderr, status } = spawnSync("groff", words, { encoding: "utf8" });
       expect({ stdout, stderr, status }).toEqual({ stdout: "", stderr: "", status: 0 });
     });
   },
@@ -54,7 +55,7 @@ describeWith(
   ["systemd-analyze"],
   "the units",
   () => {
-    for (const unit of ["vdo@v0.service", "vdo@v0.socket", "vdo.service", "vdo-metrics.service"]) {
+    for (const unit of ["vdo@v0.service", "vdo@v0.socket", "vdo.service", "vdo-thin.service", "vdo-metrics.service"]) {
       test(`systemd takes ${unit}`, () => {
         const path = share(`systemd/${unit.replace("@v0", "@")}`);
         const { stderr } = spawnSync("systemd-analyze", ["verify", "--man=no", path], { encoding: "utf8" });

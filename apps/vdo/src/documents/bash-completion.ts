@@ -2,6 +2,7 @@
 import { commonOptions } from "../grammar.ts";
 import type { OptionSpec } from "../options.ts";
 import { SUBCOMMANDS } from "../subcommands.ts";
+import { THIN_COMMANDS } from "../thin/grammar.ts";
 import { selectors } from "./man-page.ts";
 
 /** Metavariables of values that are paths. */
@@ -12,6 +13,32 @@ function completes({ flags, choices, metavar }: OptionSpec): string | undefined 
   if (choices !== undefined) return `COMPREPLY=($(compgen -W '${choices.join(" ")}' -- "$cur"))`;
   if (flags.includes("--name")) return 'COMPREPLY=($(compgen -W "$(vdo list --all 2>/dev/null)" -- "$cur"))';
   return metavar !== undefined && PATHS.has(metavar) ? 'COMPREPLY=($(compgen -f -- "$cur"))' : undefined;
+}
+
+/** Lines for the commands of `vdo thin`: the second word, then the options of each. */
+function thinLines(): string[] {
+  const cases = Object.entries(THIN_COMMANDS).map(([name, { options }]) => {
+    const flags = [...options.flatMap((option) => option.flags), "--help"];
+    return `      ${name}) options='${flags.join(" ")}' ;;`;
+  });
+  return [
+    `  if [[ \${COMP_WORDS[1]} == "thin" ]]; then`,
+    "    if ((COMP_CWORD == 2)); then",
+    `      COMPREPLY=($(compgen -W '${Object.keys(THIN_COMMANDS).join(" ")} --help' -- "$cur"))`,
+    "      return",
+    "    fi",
+    '    if [[ $prev == "--name" ]]; then',
+    `      COMPREPLY=($(compgen -W "$(vdo thin list 2>/dev/null | sed '1d; s/ .*//')" -- "$cur"))`,
+    "      return",
+    "    fi",
+    `    case "\${COMP_WORDS[2]}" in`,
+    ...cases,
+    "      *) return ;;",
+    "    esac",
+    `    if [[ $cur == -* ]]; then COMPREPLY=($(compgen -W "$options" -- "$cur")); else COMPREPLY=($(compgen -f -- "$cur")); fi`,
+    "    return",
+    "  fi",
+  ];
 }
 
 /** The script, to be put where bash-completion looks. */
@@ -39,9 +66,10 @@ export function bashCompletion(): string {
     "  # Bash takes the sign apart from the option and from the value.",
     `  if [[ $cur == "=" ]]; then cur=""; elif [[ $prev == "=" ]]; then prev="\${COMP_WORDS[COMP_CWORD - 2]}"; fi`,
     "  if ((COMP_CWORD == 1)); then",
-    `    COMPREPLY=($(compgen -W '${Object.keys(SUBCOMMANDS).join(" ")} --help' -- "$cur"))`,
+    `    COMPREPLY=($(compgen -W '${Object.keys(SUBCOMMANDS).join(" ")} thin --help' -- "$cur"))`,
     "    return",
     "  fi",
+    ...thinLines(),
     '  case "$prev" in',
     ...[...actions].map(([action, flags]) => `    ${flags.join(" | ")})\n      ${action}\n      return\n      ;;`),
     "  esac",

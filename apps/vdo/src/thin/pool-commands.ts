@@ -1,5 +1,6 @@
 /** The commands of `vdo thin` that make, run and change pools and their devices. */
 import { resolve } from "node:path";
+import { errorMessage } from "@vdo/base";
 import {
   defaultPool,
   type PoolManager,
@@ -85,14 +86,22 @@ async function start(call: Call): Promise<number | undefined> {
   const manager = managerOf(call);
   const given = text(call, "socket");
   const socket = given === undefined ? undefined : resolve(given);
+  const all = isGiven(call, "all");
+  if (all && isGiven(call, "foreground")) throw usage("--foreground serves one pool: give its name");
+  const failures: unknown[] = [];
   for (const settings of await selected(call, manager)) {
     const wanted = withFeatures(call, settings);
     const say = (uri: string): void => streams.out(`${poolName(wanted)} is ready at ${uri}\n`);
     if (isGiven(call, "foreground")) {
       return servePool({ settings: wanted, socket, environment, onReady: ({ uri }) => say(uri) });
     }
-    say(await manager.start(wanted, socket));
+    if (all && (await manager.running(settings)) !== undefined) continue;
+    await manager.start(wanted, socket).then(say, (error: unknown) => failures.push(error));
   }
+  // With --all every pool is tried; each failure is told, the last one is thrown.
+  const last = failures.pop();
+  for (const failure of failures) streams.err(`vdo thin: ${errorMessage(failure)}\n`);
+  if (last !== undefined) throw last;
 }
 
 async function stop(call: Call): Promise<undefined> {
