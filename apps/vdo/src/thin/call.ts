@@ -48,6 +48,18 @@ export async function withDevice<T>(
   }
 }
 
+/** The same for metadata: of a device that carries a label, the part that holds it. */
+export function withMetadataDevice<T>(
+  path: string,
+  readOnly: boolean,
+  act: (device: BlockDevice) => Promise<T>,
+): Promise<T> {
+  return withDevice(path, readOnly, async (device) => {
+    const isLabelled = await SplitDevice.isLabelled(device);
+    return act(isLabelled ? (await SplitDevice.open(device)).metadata : device);
+  });
+}
+
 export function managerOf(call: Call): PoolManager {
   return new PoolManager({
     environment: call.environment,

@@ -31,8 +31,8 @@ import {
   readMetadata,
   text,
   usage,
-  withDevice,
   withMetadata,
+  withMetadataDevice,
 } from "./call.ts";
 import { type EstimateSize, estimateSize, inEstimateUnit, unitName } from "./estimate-units.ts";
 import { FAILURE_STATUS } from "./grammar.ts";
@@ -139,14 +139,14 @@ function overridesOf(call: Call): RestoreOptions {
 async function restoreMetadata(call: Call): Promise<undefined> {
   const pieces = createReadStream(text(call, "input") as string, { encoding: "utf8" });
   const output = text(call, "output") as string;
-  await withDevice(output, false, (device) => restore(pieces, device, overridesOf(call)));
+  await withMetadataDevice(output, false, (device) => restore(pieces, device, overridesOf(call)));
   if (call.args["quiet"] !== true) call.streams.out(`${output} was restored\n`);
 }
 
 async function repairMetadata(call: Call): Promise<undefined> {
   const [input, output] = [text(call, "input") as string, text(call, "output") as string];
-  await withDevice(input, true, (source) =>
-    withDevice(output, false, async (target) => {
+  await withMetadataDevice(input, true, (source) =>
+    withMetadataDevice(output, false, async (target) => {
       const roots = text(call, "roots") as "auto" | "present" | "earlier" | undefined;
       const { devices, lost, earlier } = await repair(source, target, {
         ...overridesOf(call),

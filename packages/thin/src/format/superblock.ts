@@ -3,7 +3,7 @@
  *
  * Source of fact: Linux 6.12, thin metadata. The rest of the 4096 bytes is zero; the sum covers bytes 4 to 4095.
  */
-import { bytes, crc32c, struct, u32le, u64le, u64leBig, type ValueOf, VdoError, viewOf } from "@vdo/base";
+import { bytes, crc32c, isVdoError, struct, u32le, u64le, u64leBig, type ValueOf, VdoError, viewOf } from "@vdo/base";
 import { METADATA_BLOCK_BYTES } from "../constants.ts";
 
 /** The 32 bytes that describe a space map. */
@@ -87,8 +87,14 @@ export function isSuperblockIntact(block: Uint8Array): boolean {
  * Throws `VDO_CORRUPT`.
  */
 export function decodeSuperblock(block: Uint8Array, blockNumber = 0): ThinSuperblock {
-  const value = thinSuperblock.decode(block);
   const advice = "this is not a thin pool's metadata, or it is damaged: run vdo thin check, then vdo thin repair";
+  let value: ThinSuperblock;
+  try {
+    value = thinSuperblock.decode(block);
+  } catch (error) {
+    if (!isVdoError(error, "VDO_CORRUPT")) throw error;
+    throw new VdoError("VDO_CORRUPT", `superblock: ${error.message}; ${advice}`, error.data, error);
+  }
   if (value.blockNumber !== blockNumber) {
     const message = `superblock: address ${value.blockNumber} instead of ${blockNumber}; ${advice}`;
     throw corrupt("blockNumber", blockNumber, value.blockNumber, message);

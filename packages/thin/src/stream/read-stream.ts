@@ -2,7 +2,7 @@
  * Reads a stream and believes nothing of it: every field is judged, memory is bounded by one record, and what is handed on
  * has passed its sums.
  */
-import { crc32c, equalBytes, invariant, isVdoError, VdoError } from "@vdo/base";
+import { crc32c, equalBytes, invariant, isVdoError, VdoError, viewOf } from "@vdo/base";
 import { SECTOR_BYTES } from "../constants.ts";
 import {
   PAYLOAD_UNITS_MAX,
@@ -82,15 +82,18 @@ class StreamReader {
 
   async #header(): Promise<ThinStreamHeader> {
     const bytes = await this.#take(thinStreamHeader.size, "header");
-    const header = decode(() => thinStreamHeader.decode(bytes), 0);
-    if (header.magic !== STREAM_MAGIC) {
+    const view = viewOf(bytes);
+    // First what it is, then what is in it: another file is not a damaged stream.
+    if (thinStreamHeader.at.magic.get(view, 0) !== STREAM_MAGIC) {
       const text = "this is not a stream of vdo thin send";
       throw new VdoError("VDO_THIN_STREAM", text, { place: 0, text });
     }
-    if (header.version !== STREAM_VERSION) {
-      const text = `the stream has version ${header.version}, this program reads ${STREAM_VERSION}: use the program that wrote it`;
+    const version = thinStreamHeader.at.version.get(view, 0);
+    if (version !== STREAM_VERSION) {
+      const text = `the stream has version ${version}, this program reads ${STREAM_VERSION}: use the program that wrote it`;
       throw new VdoError("VDO_THIN_STREAM", text, { place: 8, text });
     }
+    const header = decode(() => thinStreamHeader.decode(bytes), 0);
     checkSum(bytes, header.checksum, 0, "header");
     if (!Number.isSafeInteger(header.sectors * SECTOR_BYTES)) throw refused(16, `a size of ${header.sectors} sectors`);
     if (header.flags > STREAM_HAS_BASE) throw refused(12, `unknown flags ${header.flags}`);
