@@ -2,6 +2,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Random } from "@vdo/base";
+import { controlRequest } from "@vdo/manager";
 import { NbdClient } from "@vdo/nbd";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CommandLine } from "./support/command-line.ts";
@@ -99,8 +100,7 @@ async function put({ blocks, fileBytes = 64 * 2 ** 20, make }: Mix, folder: stri
 
 /** What the volume saves on what was written since the last call, in percent. */
 async function saving(): Promise<number> {
-  const [volume] = JSON.parse((await commands.vdostats("--json")).out) as { stats: typeof shown }[];
-  const now = volume?.stats ?? shown;
+  const now = (await controlRequest((await commands.state("v0")).ctlSocket, "stats")) as typeof shown;
   const logical = now.logicalBlocksUsed - shown.logicalBlocksUsed;
   const data = now.dataBlocksUsed - shown.dataBlocksUsed;
   shown = now;

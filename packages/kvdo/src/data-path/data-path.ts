@@ -301,7 +301,8 @@ export class DataPath {
     const { errors } = this.#o.statistics;
     if (error.code === "VDO_NO_SPACE") {
       errors.noSpaceErrorCount++;
-      this.#o.onNoSpace();
+      // One with a cause is the storage's: the file system under a sparse file is full, not the volume.
+      if (error.cause === undefined) this.#o.onNoSpace();
     } else if (error.code === "VDO_READ_ONLY") errors.readOnlyErrorCount++;
     // What was acknowledged may not be lost silently: the volume stops changing.
     if (vio.acknowledged && vio.kind !== VIO_READ) this.#o.notifier.enter(error);

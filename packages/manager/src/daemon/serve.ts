@@ -6,6 +6,7 @@ import { timestamp } from "../host/command-log.ts";
 import type { Environment } from "../host/environment.ts";
 import { Paths } from "../host/paths.ts";
 import { type AttachChoice, LOG_LEVELS, type LogLevel, type StatusPageChoice } from "../values.ts";
+import { calmLog } from "./calm-log.ts";
 import { Daemon, type LogText } from "./daemon.ts";
 import { endOnUncaught, keepAlive, report, reportFailure, SignalStop, spareFromMemoryShortage } from "./process.ts";
 import { recoveryText } from "./recovery-text.ts";
@@ -29,12 +30,13 @@ export interface ServeOptions {
 /** Serves until stopped. Resolves with the exit status of the process. */
 export async function serve(options: ServeOptions): Promise<number> {
   const { environment, name, logLevel = "info" } = options;
-  const log: LogText = (level, text) => {
+  const write: LogText = (level, text) => {
     if (LOG_LEVELS.indexOf(level) > LOG_LEVELS.indexOf(logLevel)) return;
     process.stderr.write(
       `${timestamp(environment.clock.wallMicroseconds())} ${name}: ${level.toUpperCase()} - ${text}\n`,
     );
   };
+  const log = calmLog(write, environment.clock);
   endOnUncaught(log);
   const signals = new SignalStop(log);
   let daemon: Daemon;
