@@ -30,7 +30,7 @@ describeWithKernel(
       const first = await FileDevice.open({ path });
       await SplitDevice.create(first, { blockSectors: 128, metadataBytes: 1 << 20 });
       await first.close();
-      truncateSync(path, 3 << 30);
+      truncateSync(path, 3 * 2 ** 30);
       const device = await FileDevice.open({ path });
       const split = await SplitDevice.open(device);
       expect(await split.grow()).toBe(true);
