@@ -134,6 +134,25 @@ describe("a thin pool", () => {
     await pool.close();
   });
 
+  test("fails only the write whose own blocks fail, though they went down together, and leaks nothing", async () => {
+    const metadata = new MemoryDevice({ blockCount: 1024 });
+    const data = new FaultyDevice(new MemoryDevice({ blockCount: 4096 }));
+    const pool = await ThinPool.open({ metadata, data, blockSectors: 128 });
+    await pool.createThin(0);
+    const volume = await pool.volume({ id: 0, sectors: 128 * 100 });
+    data.add({ operation: "write", times: 2 });
+    const outcomes = await Promise.allSettled([
+      volume.write(0, filled(1, 4096)),
+      volume.write(160, filled(2, 4096)),
+      volume.write(320, filled(3, 4096)),
+    ]);
+    expect(outcomes.map(({ status }) => status)).toEqual(["rejected", "fulfilled", "fulfilled"]);
+    expect([await byteAt(volume, 0), await byteAt(volume, 160), await byteAt(volume, 320)]).toEqual([0, 2, 3]);
+    expect((await pool.figures()).usedDataBlocks).toBe(2);
+    await pool.close();
+    expect(await problemsOf(metadata)).toEqual([]);
+  });
+
   test("queues writes when it is full, and goes on when there is space", async () => {
     const { pool, metadata, events } = await smallPool({ dataBlocks: 8, lowWater: 2 });
     await pool.createThin(0);

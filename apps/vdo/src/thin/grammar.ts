@@ -292,6 +292,12 @@ export const THIN_COMMANDS: { readonly [name: string]: ThinGrammar } = {
   },
 };
 
+/** Other spellings. */
+const ALIASES: { readonly [name: string]: string } = {
+  "reserve-metadata-snapshot": "reserve-metadata-snap",
+  "release-metadata-snapshot": "release-metadata-snap",
+};
+
 export interface ParsedThin {
   name: string;
   args: Readonly<Record<string, unknown>>;
@@ -308,7 +314,8 @@ function withSnapshotBlock(name: string, words: readonly string[]): string[] {
 
 /** Parses what follows `vdo thin`. Throws {@link ParseEnd} after help or an error was printed. */
 export function parseThin(words: readonly string[], streams: Streams, version: string): ParsedThin {
-  const [name, ...rest] = words;
+  const [given, ...rest] = words;
+  const name = given === undefined ? undefined : (ALIASES[given] ?? given);
   if (name === undefined || name === "-h" || name === "--help") {
     (name === undefined ? streams.err : streams.out)(summary());
     throw new ParseEnd(name === undefined ? FAILURE_STATUS : 0);

@@ -40,6 +40,11 @@ export class MetadataReader {
     return bytes;
   }
 
+  /** Forgets what was read of block `block`. */
+  forget(block: number): void {
+    this.#cache.delete(block);
+  }
+
   /** Reads blocks ahead, {@link PREFETCH_MAX} at most; what cannot be read is left to {@link read}. */
   async prefetch(blocks: readonly number[]): Promise<void> {
     const wanted = blocks.filter((block) => block < this.blockCount && !this.#cache.has(block)).slice(0, PREFETCH_MAX);

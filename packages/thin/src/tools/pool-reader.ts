@@ -1,5 +1,5 @@
 /** A pool's metadata opened for reading: its superblock, or that of its metadata snapshot, its devices and mappings. */
-import { VdoError } from "@vdo/base";
+import { isVdoError, VdoError } from "@vdo/base";
 import type { BlockDevice } from "@vdo/block-device";
 import { type DeviceDetails, deviceDetails } from "../format/device-details.ts";
 import { mappingBlock, mappingTime } from "../format/mapping.ts";
@@ -25,6 +25,20 @@ export interface DeviceRecord {
 /** Called for each mapping, ascending by virtual block. */
 export type MappingVisitor = (virtualBlock: number, dataBlock: number, time: number) => void;
 
+/** A running pool may be writing its superblock just when it is read: then half of it is new. */
+const SUPERBLOCK_READS = 10;
+
+async function readSuperblock(blocks: MetadataReader, attempts: number): Promise<ThinSuperblock> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return decodeSuperblock(await blocks.read(0));
+    } catch (error) {
+      if (attempt >= attempts || !isVdoError(error, "VDO_CORRUPT")) throw error;
+      blocks.forget(0);
+    }
+  }
+}
+
 /** Reads a pool that nobody writes, or its metadata snapshot while somebody does. */
 export class PoolReader {
   readonly blocks: MetadataReader;
@@ -42,8 +56,8 @@ export class PoolReader {
   /** Throws `VDO_CORRUPT` when the superblock is damaged, `VDO_THIN_NOT_FOUND` when there is no metadata snapshot. */
   static async open(metadata: BlockDevice, options: ReadOptions = {}): Promise<PoolReader> {
     const blocks = new MetadataReader(metadata);
-    const superblock = decodeSuperblock(await blocks.read(0));
     const wanted = options.metadataSnapshot ?? false;
+    const superblock = await readSuperblock(blocks, wanted === false ? 1 : SUPERBLOCK_READS);
     if (wanted === false) return new PoolReader(blocks, superblock, superblock);
     const held = wanted === true ? superblock.heldRoot : wanted;
     if (held === 0 || (wanted !== true && wanted !== superblock.heldRoot)) {

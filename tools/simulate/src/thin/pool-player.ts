@@ -61,6 +61,15 @@ export class PoolPlayer {
     for (const [index, life] of this.#history.lives.entries()) await this.#live(life, index);
   }
 
+  /** The metadata of the pool as it stands, committed. */
+  async metadataImage(): Promise<Uint8Array> {
+    await this.#close();
+    const { metadata } = await this.#devices();
+    const image = new Uint8Array(metadata.blockCount * metadata.blockSize);
+    await metadata.read(0, image);
+    return image;
+  }
+
   /** Fresh disks and a pool with device 0, without any fault. */
   async #begin(): Promise<void> {
     const { seed, shape } = this.#history;
