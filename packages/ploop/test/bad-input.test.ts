@@ -1,11 +1,19 @@
+import { mkdtemp, rm, symlink } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { isVdoError } from "@vdo/base";
 import { describe, expect, test } from "vitest";
 import type { StackFile } from "../src/device/open-stack.ts";
+import { mergeIntoTop } from "../src/device/operations/merge.ts";
+import { snapshotTop } from "../src/device/operations/stack.ts";
 import { PloopDevice } from "../src/device/ploop-device.ts";
+import { PloopDisk } from "../src/disk/ploop-disk.ts";
 import type { DeviceFile } from "../src/file/device-file.ts";
-import { type DiskDescriptor, formatDescriptor, parseDescriptor } from "../src/format/descriptor.ts";
+import { NodeDirectory } from "../src/file/node-directory.ts";
+import { DESCRIPTOR_NAME, type DiskDescriptor, formatDescriptor, parseDescriptor } from "../src/format/descriptor.ts";
 import { IN_USE } from "../src/format/header.ts";
 import { entriesOf, memoryImage, poke } from "./support/images.ts";
+import { MemoryDirectory } from "./support/memory-directory.ts";
 
 const CLUSTER = 32768;
 
@@ -50,6 +58,8 @@ describe("a stack is refused", () => {
     ["in-use word below the top", 1, { 44: IN_USE.open }, "VDO_PLOOP_DIRTY middle"],
     ["first block offset", 2, { 48: 128 }, "VDO_CORRUPT top: first block offset"],
     ["flag of a conversion", 0, { 52: 2 }, "VDO_CORRUPT base: flags"],
+    ["in-use word", 2, { 44: 0x12345678 }, "VDO_CORRUPT top: in-use word"],
+    ["flag", 1, { 52: 0x80 }, "VDO_CORRUPT middle: flags"],
     ["extension offset", 0, { 60: 0xffffffff }, "VDO_CORRUPT base: extensionOffset"],
     ["entry beyond the end", 0, { [entry(9)]: 4 }, "VDO_CORRUPT base: BAT entry 9"],
     ["entry of all ones", 1, { [entry(9)]: 0xffffffff }, "VDO_CORRUPT middle: BAT entry 9"],
@@ -106,6 +116,78 @@ test("a lower delta that somebody changes under a running stack is an error, not
   expect(block[0]).toBe(1);
   await files[0]?.setLength(CLUSTER);
   expect(await refusal(device.read(8, block))).toBe("VDO_IO");
+});
+
+test("a lower delta that another opens for writing, or grows, is named before anything is built on it", async () => {
+  for (const [words, field] of [
+    [{ 44: IN_USE.open }, "header inUse"],
+    [{ 0: 0x20202020 }, "signature"],
+    [{ 32: 31, 36: 31 * 64 }, "header clusterCount"],
+  ] as const) {
+    const files = await stack();
+    const device = await opened(files);
+    await poke(files[1] as DeviceFile, words);
+    expect(await refusal(mergeIntoTop(device))).toBe(`VDO_CORRUPT middle: ${field}`);
+    const fresh = await memoryImage("fresh");
+    expect(await refusal(snapshotTop(device, fresh))).toBe(`VDO_CORRUPT middle: ${field}`);
+    const block = new Uint8Array(512);
+    await device.read(4 * 64, block);
+    expect(block[0]).toBe(3);
+  }
+});
+
+describe("a disk is refused", () => {
+  const image = { version: 2 as const, sizeSectors: 1024, clusterSectors: 64 };
+  let number = 0;
+  const newGuid = (): string => `{00000000-0000-4000-8000-${String(++number).padStart(12, "0")}}`;
+
+  /** A disk of two images whose descriptor's text was changed. */
+  async function changed(change: (text: string) => string): Promise<PloopDisk> {
+    const directory = new MemoryDirectory();
+    const disk = await PloopDisk.create({ directory, newGuid, file: "a.hds", image });
+    await disk.snapshot();
+    directory.texts.set(DESCRIPTOR_NAME, change(directory.texts.get(DESCRIPTOR_NAME) as string));
+    return PloopDisk.load({ directory, newGuid });
+  }
+
+  test("when the descriptor tells another cluster size or type than the images have, or a file is missing", async () => {
+    const other = await changed((text) => text.replace("<Blocksize>64<", "<Blocksize>128<"));
+    expect(await refusal(other.open())).toBe("VDO_CORRUPT DiskDescriptor.xml: Blocksize");
+    const plain = await changed((text) => text.replace("Compressed", "Plain"));
+    expect(await refusal(plain.open())).toBe("VDO_CORRUPT DiskDescriptor.xml: Type");
+    const missing = await changed((text) => text.replace("<File>a.hds<", "<File>b.hds<"));
+    expect(await refusal(missing.open())).toBe("VDO_IO");
+    await expect(missing.open()).rejects.toThrow("b.hds");
+    const twice = changed((text) => text.replace(/<File>a.hds.(.*?)<\/File>/, "<File>./a.hds</File>"));
+    expect(await refusal(twice)).toBe("VDO_CORRUPT DiskDescriptor.xml: File");
+  });
+
+  test("not for another size in the descriptor: a check sets it right", async () => {
+    const disk = await changed((text) => text.replace("<Disk_size>1024<", "<Disk_size>512<"));
+    const [seen] = await disk.check({ readOnly: true });
+    expect(seen).toMatchObject({ file: DESCRIPTOR_NAME, report: { result: "damaged" } });
+    const [fixed] = await disk.check();
+    expect(fixed?.report.findings).toEqual([
+      { place: "Disk_size", text: "it is 512 sectors, the top image has 1024", outcome: "Fixed" },
+    ]);
+    expect((await disk.check()).map(({ file }) => file)).not.toContain(DESCRIPTOR_NAME);
+    expect(disk.descriptor.sizeSectors).toBe(1024);
+  });
+
+  test("when two names lead to one file", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "ploop-same-"));
+    try {
+      const directory = new NodeDirectory(folder);
+      const disk = await PloopDisk.create({ directory, newGuid, file: "a.hds", image });
+      await disk.snapshot();
+      const top = disk.chain().at(-1)?.file as string;
+      await rm(join(folder, top));
+      await symlink("a.hds", join(folder, top));
+      expect(await refusal(disk.open())).toBe(`VDO_CORRUPT ${join(folder, top)}: file`);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
 });
 
 test("a top that was not closed runs again after its index was checked, or is refused on request", async () => {

@@ -21,6 +21,12 @@ export async function openStack(files: readonly StackFile[]): Promise<Delta[]> {
     throw badArgument("deltas", last.file.name, "the top is a raw image; make a snapshot over it first");
   }
   if (files.length > DELTAS_MAX) throw badArgument("deltas", files.length, `a stack has at most ${DELTAS_MAX} deltas`);
+  const seen = new Map<string, string>();
+  for (const { file } of files) {
+    const other = file.identity === undefined ? undefined : seen.get(file.identity);
+    if (other !== undefined) throw corrupt(file.name, "file", "one that is no other delta too", other);
+    if (file.identity !== undefined) seen.set(file.identity, file.name);
+  }
   const top = await Delta.open(last.file);
   const deltas = [top];
   for (const { file, raw } of files.slice(0, -1).reverse()) {

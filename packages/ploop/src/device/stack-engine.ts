@@ -175,6 +175,11 @@ export class StackEngine {
     });
   }
 
+  /** Throws `VDO_CORRUPT` when somebody changes a lower delta. */
+  async refuseChangedBelow(): Promise<void> {
+    for (const delta of this.deltas.slice(0, -1)) await delta.refuseChanged();
+  }
+
   /** Resolves when the worker has nothing to do. */
   async idle(): Promise<void> {
     while (this.#working !== undefined) await this.#working;

@@ -10,6 +10,20 @@ import { geometryOf } from "../format/geometry.ts";
 import type { DiskState } from "./disk-state.ts";
 import { type Pair, withoutParent } from "./merge-child.ts";
 
+const CHANGING: ReadonlySet<string> = new Set([
+  "merge",
+  "snapshot",
+  "resize",
+  "flip_upper_deltas",
+  "notify_merged_backward",
+  "notify_merged_forward",
+]);
+
+/** The descriptor is another one after this message. */
+export function changesDescriptor([name = ""]: readonly string[]): boolean {
+  return CHANGING.has(name);
+}
+
 /** Sends a message to `device`, the running stack of the disk; resolves with the answer. Throws as {@link sendMessage}. */
 export async function sendToDisk(
   disk: DiskState,

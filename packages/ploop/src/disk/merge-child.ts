@@ -163,11 +163,18 @@ type Running = MergeContext & { device: PloopDevice };
 
 /** Child and parent are read by the running stack meanwhile. */
 async function mergeBelow(disk: DiskState, pair: Pair, level: number, { device, progress }: Running): Promise<void> {
+  await device.engine.refuseChangedBelow();
   await markTemporary(disk, pair);
-  await copyDown(disk, pair, {
-    ...(progress === undefined ? {} : { progress }),
-    onMoved: (moves) => device.serialize(() => updateDeltaIndex(device, level - 1, indexText(moves))),
-  });
+  try {
+    await copyDown(disk, pair, {
+      ...(progress === undefined ? {} : { progress }),
+      onMoved: (moves) => device.serialize(() => updateDeltaIndex(device, level - 1, indexText(moves))),
+    });
+  } catch (error) {
+    // What was written so far was written by us, and does no harm.
+    await device.serialize(async () => device.engine.deltas[level - 1]?.reload());
+    throw error;
+  }
   await device.serialize(() => notifyMerged(device, "backward", level));
   await removeParent(disk, pair, "parent");
 }

@@ -6,10 +6,11 @@
  * and a file that nobody names. A merge overwrites the parent's file: before it the parent is marked `Temporary`, and the
  * next operation does the merge again.
  */
+import { isVdoError } from "@vdo/base";
 import { type MessageHost, sendMessage } from "../device/messages.ts";
 import type { StackFile } from "../device/open-stack.ts";
 import { PloopDevice, type PloopOpenOptions } from "../device/ploop-device.ts";
-import { refused } from "../errors.ts";
+import { corrupt, refused } from "../errors.ts";
 import type { ImageDirectory, ImageFile } from "../file/image-file.ts";
 import {
   DESCRIPTOR_NAME,
@@ -29,7 +30,7 @@ import type { DirtyBitmap } from "../image/dirty-bitmap.ts";
 import { loadExtension } from "../image/extension-store.ts";
 import { copyToRaw, growImage, type OfflineProgress, preallocateImage } from "../image/offline.ts";
 import { convertImages } from "./convert-version.ts";
-import { sendToDisk } from "./disk-messages.ts";
+import { changesDescriptor, sendToDisk } from "./disk-messages.ts";
 import { type DiskOptions, DiskState, refuseBusy, TEMPORARY_SUFFIX, whileSuspended } from "./disk-state.ts";
 import { finishMerges, type MergeContext } from "./merge-child.ts";
 import { deleteSnapshot, type SnapshotOptions, switchToSnapshot, takeSnapshot } from "./snapshots.ts";
@@ -43,6 +44,7 @@ export interface DiskCheckOptions extends CheckOptions {
 
 export class PloopDisk {
   readonly #state: DiskState;
+  #queue: Promise<unknown> = Promise.resolve();
 
   private constructor(options: DiskOptions, descriptor: DiskDescriptor) {
     this.#state = new DiskState(options, descriptor);
@@ -90,6 +92,13 @@ export class PloopDisk {
     }
   }
 
+  /** Operations that change the descriptor follow each other. */
+  #exclusive<T>(operation: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(operation);
+    this.#queue = result.catch(() => undefined);
+    return result;
+  }
+
   get descriptor(): Readonly<DiskDescriptor> {
     return this.#state.descriptor;
   }
@@ -110,7 +119,9 @@ export class PloopDisk {
       for (const [level, image] of chain.entries()) {
         const file = await this.directory.open(image.file, { readOnly: readOnly || level < chain.length - 1 });
         opened.push(file);
-        deltas.push({ file, raw: this.#state.isRaw(image) });
+        const raw = this.#state.isRaw(image);
+        await this.#checkKind(file, raw);
+        deltas.push({ file, raw });
       }
       return await PloopDevice.open({ ...options, deltas, readOnly });
     } catch (error) {
@@ -119,10 +130,28 @@ export class PloopDisk {
     }
   }
 
+  /** The descriptor's type and cluster size of an image must be the image's: it would be read as something else. */
+  async #checkKind(file: ImageFile, raw: boolean): Promise<void> {
+    const { clusterSectors, sizeSectors } = this.#state.descriptor;
+    if (!raw) {
+      const { header } = await Delta.open(file);
+      if (header.clusterSectors === clusterSectors) return;
+      throw corrupt(this.name, "Blocksize", `${header.clusterSectors}, as of ${file.name}`, clusterSectors);
+    }
+    // A plain image may begin with anything that its user wrote; but then it has the length of the disk.
+    if (file.length >= sizeSectors * SECTOR) return;
+    const found = await Delta.open(file).catch((error: unknown) => {
+      if (isVdoError(error, "VDO_CORRUPT")) return undefined;
+      throw error;
+    });
+    if (found !== undefined) throw corrupt(this.name, "Type", `Compressed, as ${file.name} is`, "Plain");
+  }
+
   /** Checks the image of the top, or all of its stack: the lower ones as they are, read-only. */
   async check(options: DiskCheckOptions = {}): Promise<{ file: string; report: CheckReport }[]> {
     const reports: { file: string; report: CheckReport }[] = [];
     const chain = this.chain(options.guid);
+    if (options.guid === undefined) await this.#checkSize(options, reports);
     for (const [level, image] of chain.entries()) {
       if (this.#state.isRaw(image)) continue;
       const isTop = level === chain.length - 1;
@@ -139,17 +168,37 @@ export class PloopDisk {
     return reports;
   }
 
+  /** The sizes in the descriptor are those of the top: a power cut while it grew leaves the old ones. */
+  async #checkSize({ readOnly }: DiskCheckOptions, reports: { file: string; report: CheckReport }[]): Promise<void> {
+    const top = this.chain().at(-1) as DescriptorImage;
+    const raw = this.#state.isRaw(top);
+    const size = await this.#state.withFile(top.file, true, async (file) =>
+      raw ? file.length / SECTOR : await headerSize(file),
+    );
+    const { sizeSectors } = this.#state.descriptor;
+    if (size === undefined || size === sizeSectors) return;
+    const text = `it is ${sizeSectors} sectors, the top image has ${size}`;
+    const outcome = readOnly === true ? "Skipped" : "Fixed";
+    const findings = [{ place: "Disk_size", text, outcome }] as const;
+    if (outcome === "Fixed") {
+      await this.#state.store({ ...this.#state.descriptor, ...geometryOf(size), sizeSectors: size });
+    }
+    const result = outcome === "Fixed" ? "repaired" : "damaged";
+    const report = { result, skipped: false, findings: [...findings], usedClusters: 0, unusedClusters: 0 } as const;
+    reports.push({ file: this.name, report: { ...report, findings: [...findings] } });
+  }
+
   /**
    * Freezes the disk as it is under a GUID; a new top takes the writes. With `device`, the running stack of this disk, it is
    * done under its feet: it is suspended until the descriptor is in place. Returns the GUID.
    */
   snapshot(options: SnapshotOptions = {}): Promise<string> {
-    return takeSnapshot(this.#state, options);
+    return this.#exclusive(() => takeSnapshot(this.#state, options));
   }
 
   /** Makes the disk what it was at a snapshot; what was written since is dropped, or kept as a snapshot of its own. */
   switchTo(guid: string, options: { keep?: boolean } = {}): Promise<void> {
-    return switchToSnapshot(this.#state, guid, options);
+    return this.#exclusive(() => switchToSnapshot(this.#state, guid, options));
   }
 
   /**
@@ -157,12 +206,12 @@ export class PloopDisk {
    * is left. Resolves with what was done.
    */
   deleteSnapshot(guid: string, context: MergeContext = {}): Promise<"deleted" | "merged" | "temporary"> {
-    return deleteSnapshot(this.#state, guid, context);
+    return this.#exclusive(() => deleteSnapshot(this.#state, guid, context));
   }
 
   /** Merges temporary snapshots that have one child left, and does interrupted merges again. */
   finishMerges(): Promise<void> {
-    return finishMerges(this.#state);
+    return this.#exclusive(() => finishMerges(this.#state));
   }
 
   /**
@@ -170,7 +219,8 @@ export class PloopDisk {
    * `VDO_PLOOP_REFUSED`.
    */
   message(device: PloopDevice, words: readonly string[], host: MessageHost): Promise<string> {
-    return sendToDisk(this.#state, device, words, host);
+    const send = (): Promise<string> => sendToDisk(this.#state, device, words, host);
+    return changesDescriptor(words) ? this.#exclusive(send) : send();
   }
 
   /** The dirty bitmaps of a disk at rest. Throws `VDO_CORRUPT` for damaged ones, `VDO_PLOOP_DIRTY` while it is open. */
@@ -185,12 +235,20 @@ export class PloopDisk {
   }
 
   /** Makes the top hold `sectors`. With `device` while it runs; the device shows its new length when it resolves. */
-  async grow(sectors: number, { device }: { device?: PloopDevice } = {}): Promise<void> {
+  grow(sectors: number, { device }: { device?: PloopDevice } = {}): Promise<void> {
+    return this.#exclusive(() => this.#grow(sectors, device));
+  }
+
+  async #grow(sectors: number, device: PloopDevice | undefined): Promise<void> {
     const image = this.#state.image(this.#state.descriptor.topGuid);
     const raw = this.#state.isRaw(image);
     refuseBusy(device, "resize");
     if (device === undefined) {
       await this.#state.refuseInUse();
+      const { clusterSectors } = this.#state.descriptor;
+      if (raw && sectors % clusterSectors !== 0) {
+        throw refused("resize", "EINVAL", `a size is a multiple of ${clusterSectors} sectors`);
+      }
       await this.#state.withFile(image.file, false, (file) => growImage(file, sectors, { raw }));
     } else {
       await sendMessage(device, ["resize", String(sectors)], { openFile: () => Promise.reject(new Error("no file")) });
@@ -252,5 +310,15 @@ export class PloopDisk {
       await this.directory.rename(file + TEMPORARY_SUFFIX, file);
     }
     await this.#state.store({ ...this.#state.descriptor, mode });
+  }
+}
+
+/** Sectors that an image's header says; undefined when it is damaged, which its own check tells. */
+async function headerSize(file: ImageFile): Promise<number | undefined> {
+  try {
+    return (await Delta.open(file, { repairable: true })).header.sizeSectors;
+  } catch (error) {
+    if (isVdoError(error, "VDO_CORRUPT")) return undefined;
+    throw error;
   }
 }

@@ -17,6 +17,8 @@ export interface ImageFile {
   /** Bytes, as of the last change made here or the last {@link refresh}. */
   readonly length: number;
   readonly readOnly: boolean;
+  /** The same for two handles on one file, whatever its names. */
+  readonly identity?: string;
   /** Fills `target` from `offset`. Throws `VDO_IO` when the file ends earlier. */
   read(offset: number, target: Uint8Array): Promise<void>;
   /** Writes inside the file; extends it where needed. */

@@ -1,5 +1,5 @@
 /** Images in files of the host. After a failed fdatasync every later flush fails: Linux forgets what it could not write. */
-import { fdatasync, read as readCallback, readv, write as writeCallback, writev } from "node:fs";
+import { type BigIntStats, fdatasync, read as readCallback, readv, write as writeCallback, writev } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { errorMessage, isVdoError, VdoError } from "@vdo/base";
 import { SECTOR } from "../format/header.ts";
@@ -16,6 +16,7 @@ export type PunchHoles = (path: string, ranges: readonly FileRange[]) => Promise
 export class NodeFile implements ImageFile {
   readonly name: string;
   readonly readOnly: boolean;
+  readonly identity: string;
   readonly punch?: (ranges: readonly FileRange[]) => Promise<void>;
   readonly #handle: FileHandle;
   readonly #fd: number;
@@ -26,13 +27,20 @@ export class NodeFile implements ImageFile {
   #syncNext: Promise<void> | undefined;
   #syncError: unknown;
 
-  private constructor(name: string, handle: FileHandle, readOnly: boolean, length: number, punchHoles?: PunchHoles) {
+  private constructor(
+    name: string,
+    handle: FileHandle,
+    readOnly: boolean,
+    found: BigIntStats,
+    punchHoles?: PunchHoles,
+  ) {
+    this.identity = `${found.dev}:${found.ino}`;
     if (punchHoles !== undefined && !readOnly) this.punch = (ranges) => punchHoles(name, ranges);
     this.name = name;
     this.#handle = handle;
     this.#fd = handle.fd;
     this.readOnly = readOnly;
-    this.#length = length;
+    this.#length = Number(found.size);
   }
 
   /** `flags`: `r`, `r+`, or `wx+` for a new file. Throws `VDO_IO` (operation `open`). */
@@ -40,9 +48,9 @@ export class NodeFile implements ImageFile {
     try {
       const handle = await open(path, flags, 0o600);
       try {
-        const found = await handle.stat();
+        const found = await handle.stat({ bigint: true });
         if (!found.isFile()) throw new Error("it is not a regular file");
-        return new NodeFile(path, handle, flags === "r", found.size, punchHoles);
+        return new NodeFile(path, handle, flags === "r", found, punchHoles);
       } catch (error) {
         await handle.close();
         throw error;

@@ -4,6 +4,7 @@
  * Each shot names its parent and has an image of the same GUID; the chain from the top GUID to the null GUID is the stack,
  * newest first. Every problem of the text is `VDO_CORRUPT` with the element's name. Source of fact: ploop 1.15 and 9.0.30.
  */
+import { normalize } from "node:path";
 import { XMLBuilder, XMLParser, XMLValidator } from "fast-xml-parser";
 import { corrupt } from "../errors.ts";
 import { isClusterSize } from "./header.ts";
@@ -184,7 +185,7 @@ export function checkDescriptor(descriptor: DiskDescriptor, place: string): void
       seen.add(guid.toLowerCase());
     }
   }
-  const files = new Set(images.map(({ file }) => file));
+  const files = new Set(images.map(({ file }) => normalize(file)));
   if (files.size !== images.length)
     fail("File", "a file of its own for each image", images.map(({ file }) => file).join(", "));
   if (images.length !== shots.length) fail("Shot", `${images.length}, one for each image`, shots.length);

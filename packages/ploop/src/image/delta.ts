@@ -238,6 +238,21 @@ export class Delta {
     await this.file.flush();
   }
 
+  /**
+   * Throws `VDO_CORRUPT` when the image on disk is no longer what it was when it was opened: another has it open for writing, or
+   * changed its shape.
+   */
+  async refuseChanged(): Promise<void> {
+    await this.file.refresh();
+    this.checkLength();
+    if (this.raw) return;
+    const now = await loadHeader(this.file);
+    for (const field of ["signature", "inUse", "clusterSectors", "clusterCount", "firstBlock"] as const) {
+      if (now[field] === this.header[field]) continue;
+      throw corrupt(this.name, `header ${field}`, `${this.header[field]}, as when it was opened`, now[field]);
+    }
+  }
+
   /** Looks at the file anew: somebody else changed it. */
   async reload(): Promise<void> {
     await this.file.refresh();

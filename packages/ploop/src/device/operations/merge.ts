@@ -31,6 +31,7 @@ export async function mergeIntoTop(device: PloopDevice, { progress, commit }: Me
   const level = engine.topLevel - 1;
   const delta = engine.deltas[level];
   if (delta === undefined) throw refused("merge", "ENOENT", "there is no delta below the top");
+  await delta.refuseChanged();
   const total = delta.clusterCount;
   let failure: unknown;
   const copies = new Set<Promise<void>>();

@@ -22,6 +22,7 @@ export async function snapshotTop(device: PloopDevice, file: ImageFile): Promise
   if (!isEmpty) throw refused("snapshot", "EINVAL", `${file.name} is not empty`);
   await engine.frozenWhile(async () => {
     const old = engine.top;
+    await engine.refuseChangedBelow();
     checkFits(fresh, old);
     if (engine.deltas.length >= DELTAS_MAX) throw refused("snapshot", "EMFILE", "the stack is full; merge first");
     if (fresh.header.sizeSectors !== old.header.sizeSectors) {
