@@ -86,24 +86,26 @@ async function picture(page: Page, name: string): Promise<void> {
   if (folder !== undefined) await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
 }
 
+const KINDS = {
+  light: { colorScheme: "light", size: { width: 1280, height: 900 } },
+  dark: { colorScheme: "dark", size: { width: 1280, height: 900 } },
+  narrow: { colorScheme: "light", size: { width: 320, height: 640 } },
+} as const;
+
 /** Nobody is kept out, in either scheme and on a narrow screen. */
 async function expectUsable(address: string, name: string, prepare = async (_page: Page) => undefined as unknown) {
-  for (const [kind, options] of Object.entries({
-    light: { colorScheme: "light" },
-    dark: { colorScheme: "dark" },
-    narrow: { colorScheme: "light", viewport: { width: 320, height: 640 } },
-  } satisfies Record<string, BrowserContextOptions>)) {
-    const { page } = await open("about:blank", options);
-    await prepare(page);
-    await page.goto(address);
-    await page.getByRole("heading", { level: 2 }).first().waitFor();
-    await page.evaluate("document.fonts.ready.then(() => undefined)");
+  const { page } = await open("about:blank");
+  await prepare(page);
+  await page.goto(address);
+  await page.getByRole("heading", { level: 2 }).first().waitFor();
+  await page.waitForLoadState("networkidle");
+  for (const [kind, { colorScheme, size }] of Object.entries(KINDS)) {
+    await page.emulateMedia({ colorScheme });
+    await page.setViewportSize(size);
     await picture(page, `${name}-${kind}`);
     expect(await violations(page), `${name}, ${kind}`).toEqual([]);
     const widths = (await page.evaluate("[document.documentElement.scrollWidth, innerWidth]")) as [number, number];
     expect(widths[0], `${name}, ${kind}: no scrolling to the side`).toBeLessThanOrEqual(widths[1]);
-    await page.unrouteAll({ behavior: "ignoreErrors" });
-    await page.context().close();
   }
 }
 
