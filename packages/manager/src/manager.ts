@@ -60,9 +60,21 @@ export class Manager {
     return this.#change((configuration) => importVolume(this.#context, configuration, options));
   }
 
-  /** Has a daemon serve each volume. */
-  start(selection: Selection, options: StartOptions): Promise<void> {
-    return this.#forEach(selection, (configuration, name) => start(this.#context, configuration, name, options));
+  /**
+   * Has a daemon serve each volume. The configuration is locked only while interrupted operations are finished: a start changes
+   * nothing in it, and with a recovery it may take longer than other commands can wait.
+   */
+  async start(selection: Selection, options: StartOptions): Promise<void> {
+    let configuration: Configuration | undefined;
+    await this.#forEach(selection, async (read) => {
+      configuration = read;
+    });
+    if (configuration === undefined) return;
+    const read = configuration;
+    const end = await this.#tryEach(selectedNames(read, selection), (name) =>
+      start(this.#context, read, name, options),
+    );
+    end();
   }
 
   /** Closes each volume cleanly and ends its daemon. */
@@ -212,21 +224,29 @@ export class Manager {
     return changeConfiguration(this.#context, action);
   }
 
-  /**
-   * Acts on each selected volume; a failure of one does not stop the others, and what changed is saved in every case. All
-   * failures are reported, the last one is thrown and decides the status.
-   */
+  /** Acts on each selected volume; what changed is saved, whether the actions succeed or not. */
   #forEach(selection: Selection, action: (configuration: Configuration, name: string) => Promise<void>): Promise<void> {
     return this.#change(async (configuration) => {
-      const failures: unknown[] = [];
-      for (const name of selectedNames(configuration, selection)) {
+      const end = await this.#tryEach(selectedNames(configuration, selection), async (name) => {
         await finishInterrupted(this.#context, configuration, name);
-        await action(configuration, name).catch((error: unknown) => failures.push(error));
-      }
+        await action(configuration, name);
+      });
       await configuration.save();
+      end();
+    });
+  }
+
+  /**
+   * Acts on each volume; a failure of one does not stop the others. What is returned ends the command: it reports all failures
+   * and throws the last one, which decides the status.
+   */
+  async #tryEach(names: readonly string[], action: (name: string) => Promise<void>): Promise<() => void> {
+    const failures: unknown[] = [];
+    for (const name of names) await action(name).catch((error: unknown) => failures.push(error));
+    return () => {
       const last = failures.pop();
       for (const failure of failures) this.#context.log.error(failure);
       if (last !== undefined) throw last;
-    });
+    };
   }
 }

@@ -1,5 +1,6 @@
 /** `vdo start`: have a daemon serve the volume, and say where it is. */
 import { readFile } from "node:fs/promises";
+import { isVdoError } from "@vdo/base";
 import type { Configuration } from "../config/configuration.ts";
 import type { VolumeSettings } from "../config/volume-settings.ts";
 import type { ReadyReport } from "../daemon/launcher.ts";
@@ -43,13 +44,16 @@ export async function start(
   requireActivated(settings);
   log.announce(`Starting VDO ${name}`);
   requireFinished(settings);
-  if (await isRunning(context, name)) {
-    log.warning(`VDO service ${name} already started; no changes made`);
-  } else {
+  if (await isRunning(context, name)) warnAlreadyStarted(context, name);
+  else {
     log.announce(`      ${memoryLine(context, settings)}`);
     await launch(context, settings, options);
   }
   await announceReady(context, settings, "");
+}
+
+function warnAlreadyStarted({ log }: CommandContext, name: string): void {
+  log.warning(`VDO service ${name} already started; no changes made`);
 }
 
 /** Refuses to start a volume that is not activated. */
@@ -107,6 +111,10 @@ async function launch(context: CommandContext, settings: VolumeSettings, options
       onSlow: () => log.announce(`VDO ${name} is still starting; its progress is in ${paths.volume(name).logFile}`),
     });
   } catch (error) {
+    // Another command was faster.
+    if (isVdoError(error, "VDO_WRONG_STATE") && (await isRunning(context, name))) {
+      return warnAlreadyStarted(context, name);
+    }
     log.error(new Error(`Could not set up device mapper for ${name}`));
     throw error;
   }
