@@ -118,8 +118,9 @@ function suite(): void {
       err: "",
     });
     expect(await size()).toBe(12 * 1024 ** 3);
-    await must("mount", device(), mountPoint());
+    await must("e2fsck", "-fp", device());
     await must("resize2fs", device());
+    await must("mount", device(), mountPoint());
     expect(await readFile(join(mountPoint(), "three"), "utf8")).toBe("still writable");
   });
 

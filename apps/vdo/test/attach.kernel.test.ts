@@ -55,7 +55,7 @@ describeWithKernel(
           blockdev --getsize64 /dev/nbd0
           mkfs.ext4 -q -F /dev/nbd0
           mkdir -p /tmp/m
-          mount /dev/nbd0 /tmp/m
+          mount -t ext4 /dev/nbd0 /tmp/m
           dd if=/dev/urandom of=/tmp/m/random bs=1M count=8 conv=fsync 2> /dev/null
           touch /tmp/m/grow-now
           sync
@@ -71,7 +71,11 @@ describeWithKernel(
           ! dmesg | grep -i 'nbd0.*error'`,
       });
       // The guest writes when the volume has more than the metadata of an empty file system.
-      for (let isWriting = false; !isWriting; ) {
+      let isOver = false;
+      void running.finally(() => {
+        isOver = true;
+      });
+      for (let isWriting = false; !isWriting && !isOver; ) {
         const [entry] = JSON.parse((await commands.vdostats("--json")).out) as { stats: { dataBlocksUsed: number } }[];
         isWriting = (entry?.stats.dataBlocksUsed ?? 0) > 2048;
         if (!isWriting) await new Promise((resolve) => setTimeout(resolve, 100));

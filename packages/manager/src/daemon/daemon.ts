@@ -151,8 +151,10 @@ export class Daemon {
 
   /** Acknowledges writes as `policy` says, from now on. */
   async setWritePolicy(policy: WritePolicy): Promise<void> {
+    const { info, device } = this.#storage;
     this.#options.settings.writePolicy = policy;
-    this.#policy.isSync = (await effectivePolicy(policy, this.#storage.info, this.environment)) === "sync";
+    this.#policy.isSync =
+      (await effectivePolicy(policy, { ...info, hasCache: device.hasCache }, this.environment)) === "sync";
   }
 
   /** Statistics of the volume, with the instance number that this daemon has. */
@@ -271,6 +273,9 @@ export class Daemon {
     const discards = settings.discardStorage === "enabled";
     const storage = await openStorage({ path, readOnly, command: "start", environment, paths, onChange, discards });
     this.#undo.push(() => storage.release());
+    if (storage.device.hasCache === false) {
+      log("info", `the server of ${path} offers no flush: each write that it answers is taken for durable`);
+    }
     // A running volume never changes its geometry block.
     await storage.device.recognise?.(0);
     return storage;

@@ -62,6 +62,9 @@ test("auto is sync only on a block device without a volatile cache", async () =>
     const of = (policy: "auto" | "sync" | "async" | "async-unsafe", path: string, kind: "block" | "file" = "block") =>
       effectivePolicy(policy, { kind, path, identity: "" }, environment);
     expect(await of("auto", "/dev/sda")).toBe("sync");
+    const exported = { kind: "nbd", path: "nbd://host:1/", identity: "" } as const;
+    expect(await effectivePolicy("auto", exported, environment)).toBe("async");
+    expect(await effectivePolicy("auto", { ...exported, hasCache: false }, environment)).toBe("sync");
     expect(await of("auto", "/dev/sdb")).toBe("async");
     expect(await of("auto", "/dev/sdc")).toBe("async");
     expect(await of("auto", "/srv/file", "file")).toBe("async");

@@ -9,13 +9,14 @@ import type { Environment } from "../host/environment.ts";
 import type { StorageLocation } from "../host/storage-location.ts";
 import type { WritePolicy } from "../values.ts";
 
-/** The policy that `policy` means on this storage. A regular file always has a cache, the system's, and so may an export. */
+/** The policy that `policy` means on this storage. A regular file always has a cache, the system's, and so has an export, unless its server says otherwise. */
 export async function effectivePolicy(
   policy: WritePolicy,
-  { kind, path }: StorageLocation,
+  { kind, path, hasCache }: StorageLocation & { hasCache?: boolean | undefined },
   { systemRoot }: Environment,
 ): Promise<"sync" | "async"> {
   if (policy !== "auto") return policy === "sync" ? "sync" : "async";
+  if (hasCache === false) return "sync";
   if (kind !== "block") return "async";
   const file = `${systemRoot}/sys/class/block/${path.replace("/dev/", "")}/queue/write_cache`;
   const cache = await readFile(file, "utf8").catch(() => "write back");

@@ -31,6 +31,8 @@ const RECONNECT_MILLISECONDS = 600_000;
 /** A block device that can look at its size again. */
 export interface StorageDevice extends BlockDevice {
   readonly readOnly: boolean;
+  /** False where the storage says that every write is durable when it ends; undefined where it says nothing. */
+  readonly hasCache?: boolean;
   /** Takes the size again; the number of blocks, never fewer than before. */
   refresh(): Promise<number>;
   /** From now on the storage counts as itself only while this block holds what it holds now; for storage that may be replaced. */
