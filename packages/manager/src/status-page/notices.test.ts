@@ -33,7 +33,7 @@ test.each([
   ["starting", { stage: "starting", mode: null, usedShare: null }, "information", "The volume is starting", "Wait"],
   [
     "recovered before it is served",
-    { stage: "starting", mode: null, usedShare: null, recovery: { phase: "journal", done: 1, of: 2 } },
+    { stage: "starting", mode: null, usedShare: null, recovery: { cause: "crash", phase: "journal", done: 1, of: 2 } },
     "warning",
     "The volume is being recovered",
     "Wait",

@@ -19,12 +19,18 @@ export function noticesOf(known: Known): Notice[] {
     .sort((a, b) => order.indexOf(a.severity) - order.indexOf(b.severity));
 }
 
+const RECOVERY_CAUSES = {
+  crash: "It was not stopped cleanly: its journals are replayed.",
+  rebuild: "A rebuild was asked for: its metadata is made anew from what is on the storage.",
+  "read-only": "It is in read-only mode and was not stopped cleanly: its journal is applied in memory.",
+} as const;
+
 function modeNotice({ name, mode, stage, isServedReadOnly, recovery }: Known): Notice | undefined {
   if (stage === "starting" && recovery !== null) {
     return {
       severity: "warning",
       title: "The volume is being recovered",
-      text: "It was not stopped cleanly. It serves no requests until its journals are replayed.",
+      text: `${RECOVERY_CAUSES[recovery.cause]} It serves no requests until that is done.`,
       nextStep: "Wait. Nothing that was flushed is lost; the progress is below.",
       commands: [],
     };
@@ -61,7 +67,7 @@ function modeNotice({ name, mode, stage, isServedReadOnly, recovery }: Known): N
     return {
       severity: "warning",
       title: "The volume is recovering",
-      text: "It was not stopped cleanly. It serves requests while its reference counts are rebuilt; figures of its space come after that.",
+      text: `${RECOVERY_CAUSES[recovery?.cause ?? "crash"]} It serves requests while its reference counts are rebuilt; figures of its space come after that.`,
       nextStep: "Wait. Nothing that was flushed is lost; the progress is below.",
       commands: [],
     };

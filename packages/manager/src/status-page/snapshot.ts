@@ -35,6 +35,8 @@ export interface VolumeSpace {
 
 /** How far a recovery has come: so much of this phase. */
 export interface SnapshotRecovery {
+  /** It was not stopped cleanly; a rebuild was asked for; or its journal is applied in memory, for it is in read-only mode. */
+  cause: "crash" | "rebuild" | "read-only";
   phase: string;
   done: number;
   of: number;

@@ -3,7 +3,11 @@ import { readFile, stat, truncate, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { defaultSettings } from "../config/volume-settings.ts";
+import { Daemon } from "../daemon/daemon.ts";
+import type { Engine } from "../engine.ts";
 import { TestMachine } from "../testing/machine.ts";
+import { toyEngine } from "../testing/toy-engine.ts";
 import type { VolumeHistory, VolumeSnapshot } from "./snapshot.ts";
 import { VolumeSource } from "./volume-source.ts";
 
@@ -98,6 +102,42 @@ test("a port in use leaves the volume without its page, and start and status say
   expect(await machine.manager().status({ name: "v0" }, { pending: false })).toContain(text);
   expect(existsSync(tokenFile())).toBe(false);
   await new Promise((resolve) => other.close(resolve));
+});
+
+test("while a volume is recovered before it is served, the page tells how far that is, and switches nothing", async () => {
+  await create("disabled");
+  await machine.manager().stop({ name: "v0" }, { force: false });
+  const settings = { ...defaultSettings("v0", disk), attach: "none" as const, statusPage: "enabled" };
+  let url = "";
+  let seen: unknown[] = [];
+  const open: Engine["open"] = async (device, options) => {
+    options.onRecovery?.({ phase: "block map", done: 1, of: 4, cause: "crash" });
+    const told = { url, token: (await readFile(tokenFile(), "utf8")).trim() };
+    seen = [await ask("/api/snapshot", told), await ask("/api/compression", told, { enabled: false })];
+    return toyEngine.open(device, options);
+  };
+  const daemon = await Daemon.start({
+    settings,
+    readOnly: false,
+    configurationFile: machine.configurationFile,
+    environment: { ...machine.environment, engine: { ...toyEngine, open } },
+    paths: machine.paths,
+    log: (_level, text) => {
+      url = /status page is at (\S+);/.exec(text)?.[1] ?? url;
+    },
+    logDescriptor: 2,
+  });
+  expect(seen).toEqual([
+    expect.objectContaining({
+      stage: "starting",
+      mode: null,
+      space: null,
+      recovery: expect.objectContaining({ phase: "block map", done: 1, of: 4 }),
+      notices: [expect.objectContaining({ title: "The volume is being recovered" })],
+    }),
+    { error: { code: "VDO_WRONG_STATE", message: "VDO v0 is starting; try again when it is ready" } },
+  ]);
+  await daemon.stop({ force: true });
 });
 
 test("samples tell rates and the space over time, at the distances that the history names", async () => {

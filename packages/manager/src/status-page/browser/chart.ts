@@ -45,8 +45,8 @@ export function drawChart(host: HTMLElement, options: ChartOptions): void {
 
 function figureOf(options: ChartOptions, frame: Frame, isTableOpen: boolean): Node[] {
   const { title, series } = options;
-  const legend = series.map(({ name }, index) =>
-    html("li", {}, keyLine(index), `${name}: ${lastText(options, index)}`),
+  const legend = series.map(({ name, points }, index) =>
+    html("li", {}, keyLine(index), `${name}: ${lastText(points, options.text)}`),
   );
   const details = html("details", {}, html("summary", {}, `${title} as a table`), tableOf(options));
   details.open = isTableOpen;
@@ -99,15 +99,17 @@ function summaryOf({ title, series, text }: ChartOptions, { begin, end }: Scale)
   const parts = series.map(({ name, points }) => {
     const values = points.flatMap(({ value }) => (value === null ? [] : [value]));
     if (values.length === 0) return `${name}: nothing measured`;
-    const last = text(values.at(-1) as number);
-    return `${name}: now ${last}, between ${text(Math.min(...values))} and ${text(Math.max(...values))}`;
+    const last = lastText(points, text);
+    return `${name}: ${last.startsWith("last") ? last : `now ${last}`}, between ${text(Math.min(...values))} and ${text(Math.max(...values))}`;
   });
   return `${title} over ${durationText(end - begin)}. ${parts.join(". ")}.`;
 }
 
-function lastText({ series, text }: ChartOptions, index: number): string {
-  const value = series[index]?.points.findLast((point) => point.value !== null)?.value;
-  return value === undefined || value === null ? "nothing measured" : text(value);
+/** The newest value; "last 5 ms" when nothing was measured after it. */
+function lastText(points: readonly Point[], text: ChartOptions["text"]): string {
+  const value = points.findLast((point) => point.value !== null)?.value;
+  if (value === undefined || value === null) return "nothing measured";
+  return points.at(-1)?.value === null ? `last ${text(value)}` : text(value);
 }
 
 function tableOf({ title, series, text }: ChartOptions): HTMLElement {
