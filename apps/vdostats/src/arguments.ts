@@ -15,15 +15,16 @@ export interface StatsArguments {
 
 type Flag = Exclude<keyof StatsArguments, "operands">;
 
-const OPTIONS: readonly (GetoptOption & { flag: Flag })[] = [
-  { long: "help", short: "h", flag: "help" },
-  { long: "all", short: "a", flag: "verbose" },
-  { long: "human-readable", short: "r", flag: "human" },
-  { long: "si", short: "s", flag: "si" },
-  { long: "verbose", short: "v", flag: "verbose" },
-  { long: "version", short: "V", flag: "version" },
-  { long: "json", flag: "json" },
-  { long: "prometheus", flag: "prometheus" },
+/** Every option, with what its help says. */
+export const OPTIONS: readonly (GetoptOption & { flag: Flag; help: string })[] = [
+  { long: "help", short: "h", flag: "help", help: "print this help message and exit" },
+  { long: "all", short: "a", flag: "verbose", help: "same as --verbose" },
+  { long: "human-readable", short: "r", flag: "human", help: "print sizes with units of 1024: 2.0G" },
+  { long: "si", short: "s", flag: "si", help: "print sizes with units of 1000; implies --human-readable" },
+  { long: "verbose", short: "v", flag: "verbose", help: "print every statistic, one per line" },
+  { long: "version", short: "V", flag: "version", help: "print the version and exit" },
+  { long: "json", flag: "json", help: "print every statistic as JSON" },
+  { long: "prometheus", flag: "prometheus", help: "print every statistic in the text format of Prometheus" },
 ];
 
 /** The parsed words, or the text of the first mistake. */

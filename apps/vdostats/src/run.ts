@@ -11,6 +11,7 @@ import {
   verboseLines,
 } from "@vdo/manager";
 import { parseArguments, type StatsArguments } from "./arguments.ts";
+import { helpText, USAGE } from "./documents.ts";
 
 export interface RunOptions {
   /** What follows the program's name. */
@@ -19,35 +20,14 @@ export interface RunOptions {
   environment: ClientEnvironment;
 }
 
-const USAGE = "Usage: vdostats [--help] [--version] [options...] [device [device ...]]";
-
-const HELP = `vdostats - Display configuration and statistics of VDO volumes
-
-${USAGE}
-
-vdostats displays statistics of running VDO volumes: of all of them, or of the
-devices given. A device is a volume's name, the path of its device, or the path
-of its storage.
-
-Options:
-  -h, --help             print this help message and exit
-  -a, --all              same as --verbose
-  -r, --human-readable   print sizes with units of 1024: 2.0G
-  -s, --si               print sizes with units of 1000; implies --human-readable
-  -v, --verbose          print every statistic, one per line
-  -V, --version          print the version and exit
-      --json             print every statistic as JSON
-      --prometheus       print every statistic in the text format of Prometheus
-`;
-
 /** Runs one command line; resolves with the exit status: 0, or 1 for anything that failed. */
 export async function runVdostats({ words, streams, environment }: RunOptions): Promise<number> {
   const parsed = parseArguments(words);
   if ("mistake" in parsed) {
-    streams.err(`vdostats: ${parsed.mistake}\nvdostats: ${USAGE}\n\n`);
+    streams.err(`vdostats: ${parsed.mistake}\nvdostats: Usage: ${USAGE}\n\n`);
     return 1;
   }
-  if (parsed.help) streams.out(HELP);
+  if (parsed.help) streams.out(helpText());
   else if (parsed.version) streams.out(`vdostats version is: ${environment.version}\n`);
   else return printStatistics(parsed, streams, environment);
   return 0;
