@@ -3,8 +3,8 @@
  *
  *   npm run bench -- [--quick] [--rounds N] [--only PART-OF-A-WORKLOAD'S-NAME | index | ploop | thin | trees | recovery] [--servers A,B] [--output FILE]
  *
- * Prints one table and writes bench-results/TIME.json. Needs fio, qemu-utils and nbdkit; a full run takes about six
- * minutes, a quick one about one. The method is in tools/bench/README.md.
+ * Prints one table and writes bench-results/TIME.json. Needs fio, qemu-utils and nbdkit; a full run takes about ten
+ * minutes, a quick one about two. The method is in tools/bench/README.md.
  */
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, statfsSync, truncateSync, writeFileSync } from "node:fs";
