@@ -55,7 +55,7 @@ export class ThinVolume implements BlockDevice, ThinTarget {
       const message = `an origin with ${origin.blockSize}-byte blocks does not fit a thin device with ${this.blockSize}-byte blocks`;
       throw new VdoError("VDO_BAD_ARGUMENT", message, { argument: "origin", value: origin.blockSize });
     }
-    if (core.features.discard !== "ignore") this.discard = (start, count) => this.#discard(start, count);
+    if (core.features.discard !== "ignore") this.discard = (start, count, options) => this.#discard(start, count, options);
   }
 
   async read(start: number, target: Uint8Array): Promise<void> {
@@ -101,8 +101,11 @@ export class ThinVolume implements BlockDevice, ThinTarget {
     const fua = options?.fua ?? false;
     return this.#request(start, source.length, async () => {
       if (source.length === 0) return;
-      await writeThin(this, { offset: start * this.blockSize, source, fua: fua && !this.core.metadata.isDirty });
-      if (fua && this.core.metadata.isDirty) await this.core.flush();
+      // With changes to commit, the commit's flush of the data is enough.
+      const isThrough = fua && !this.core.metadata.isDirty;
+      await writeThin(this, { offset: start * this.blockSize, source, fua: isThrough });
+      // A commit by the timer may have come between: then nothing is left to commit, and the data is not flushed yet.
+      if (fua && (this.core.metadata.isDirty || !isThrough)) await this.core.flush();
     });
   }
 
@@ -111,8 +114,8 @@ export class ThinVolume implements BlockDevice, ThinTarget {
   }
 
   /** Whole data blocks of the range are unmapped, and passed down where nobody else uses them; the rest stays. */
-  async #discard(start: number, count: number): Promise<void> {
-    return this.#request(start, count * this.blockSize, async () => {
+  async #discard(start: number, count: number, options: WriteOptions | undefined): Promise<void> {
+    await this.#request(start, count * this.blockSize, async () => {
       const { blockBytes } = this.core;
       const begin = Math.ceil((start * this.blockSize) / blockBytes);
       const end = Math.floor(((start + count) * this.blockSize) / blockBytes);
@@ -120,6 +123,7 @@ export class ThinVolume implements BlockDevice, ThinTarget {
         await this.#unmap(at, Math.min(end, at + DISCARD_BLOCKS_MAX));
       }
     });
+    if (options?.fua === true) await this.flush();
   }
 
   /** Unmaps virtual blocks. Without effect in the reduced modes, as in the kernel. */

@@ -42,6 +42,8 @@ export class PoolPlayer {
   #disks: SimulatedDisk[] = [];
   #pool!: ThinPool;
   #uncertain: Uncertain | undefined;
+  /** False while it is closed and opened again: a failure then ends the life. */
+  #isServing = true;
   #nextId = 1;
   #tag = 0;
   #transaction = 0n;
@@ -122,6 +124,13 @@ export class PoolPlayer {
     });
   }
 
+  /** All devices of the pool, opened again after it was closed. */
+  async #openAgain(): Promise<void> {
+    await this.#open();
+    for (const id of this.#models.keys()) await this.#openVolume(id);
+    this.#isServing = true;
+  }
+
   async #openVolume(id: number): Promise<void> {
     const origin = this.#origin === undefined ? {} : { origin: this.#origin };
     this.#volumes.set(id, await this.#pool.volume({ id, sectors: DEVICE_BLOCKS * SECTORS_PER_BLOCK, ...origin }));
@@ -144,7 +153,7 @@ export class PoolPlayer {
         this.tally.operations++;
       } catch (error) {
         isWhole = false;
-        if (cut.isCut || this.#pool.mode === "read_only" || this.#pool.mode === "fail") break;
+        if (!this.#isServing || cut.isCut || this.#pool.mode === "read_only" || this.#pool.mode === "fail") break;
         if (!this.#mayRefuse(error)) throw error;
         this.tally.refused++;
       }
@@ -300,19 +309,18 @@ export class PoolPlayer {
       await this.#close();
       const split = await SplitDevice.open(this.#part(SPLIT_BLOCKS + this.#dataBlocks));
       await split.grow();
-      await this.#open();
-      for (const id of this.#models.keys()) await this.#openVolume(id);
+      await this.#openAgain();
     } else await this.#pool.resize(this.#dataBlocks * SECTORS_PER_BLOCK);
   }
 
   async #reopen(): Promise<void> {
     await this.#close();
     this.#settle();
-    await this.#open();
-    for (const id of this.#models.keys()) await this.#openVolume(id);
+    await this.#openAgain();
   }
 
   async #close(): Promise<void> {
+    this.#isServing = false;
     for (const volume of this.#volumes.values()) await volume.close();
     this.#volumes.clear();
     await this.#pool.close();
@@ -333,6 +341,7 @@ export class PoolPlayer {
     }
     if (report.superblock !== undefined && report.superblock.flags !== 0) await clearNeedsCheck(metadata, report);
     await this.#open();
+    this.#isServing = true;
     await this.#judge();
   }
 
