@@ -1,8 +1,9 @@
-/** A block device is estimated like a file of the same content. */
+/** A block device is estimated, and copied into a volume, like a file of the same content. */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Random } from "@vdo/base";
 import { describeWith } from "@vdo/block-device/testing";
+import { controlRequest } from "@vdo/manager";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CommandLine, runProgram } from "./support/command-line.ts";
 
@@ -11,7 +12,7 @@ let loop: string;
 
 describeWith(
   ["root", "losetup"],
-  "estimate of a device",
+  "a block device as a source",
   () => {
     beforeAll(async () => {
       commands = await CommandLine.make();
@@ -35,6 +36,16 @@ describeWith(
         zeroBlocks: 100,
         duplicateBlocks: expect.any(Number),
       });
+    });
+
+    test("is copied into a new volume, verified", async () => {
+      const device = `--device=${join(commands.folder, "disk.img")}`;
+      const sizes = ["--vdoPhysicalSize=3G", "--vdoSlabSize=128M", "--attach=none"];
+      const copied = await commands.vdo("copy", "--name=v0", `--from=${loop}`, device, ...sizes);
+      expect(copied).toMatchObject({ status: 0, err: "" });
+      expect(copied.out).toContain("      Verified: the volume holds what the source holds.\n");
+      const { ctlSocket } = await commands.state("v0");
+      expect(await controlRequest(ctlSocket, "stats")).toMatchObject({ logicalBlocks: 2600, logicalBlocksUsed: 2500 });
     });
   },
   { describe, test },

@@ -29,7 +29,7 @@ test("the log level of create is that of the daemon", async () => {
   expect(await readFile(log, "utf8")).toContain("v0: INFO - VDO instance 0 volume is ready at ");
 });
 
-test("start --forceRebuild is for volumes in read-only mode", async () => {
+test("start --forceRebuild is for volumes in read-only mode", { timeout: 180_000 }, async () => {
   const client = await connect();
   await client.write(100, new Random(1).fill(new Uint8Array(64 * 4096)));
   await client.close();
