@@ -42,11 +42,14 @@ describeWith(
   ["groff"],
   "the manual page",
   () => {
-    test.each(["vdo.8", "vdo-thin.8", "../../../../vdostats/share/man/man8/vdostats.8"])("groff takes %s", (page) => {
-      const words = ["-man", "-Tutf8", "-ww", "-z", share(`man/man8/${page}`)];
-      const { stdout, stderr, status } = spawnSync("groff", words, { encoding: "utf8" });
-      expect({ stdout, stderr, status }).toEqual({ stdout: "", stderr: "", status: 0 });
-    });
+    test.each(["vdo.8", "vdo-thin.8", "vdo-ploop.8", "../../../../vdostats/share/man/man8/vdostats.8"])(
+      "groff takes %s",
+      (page) => {
+        const words = ["-man", "-Tutf8", "-ww", "-z", share(`man/man8/${page}`)];
+        const { stdout, stderr, status } = spawnSync("groff", words, { encoding: "utf8" });
+        expect({ stdout, stderr, status }).toEqual({ stdout: "", stderr: "", status: 0 });
+      },
+    );
   },
   { describe, test },
 );

@@ -1,6 +1,7 @@
 /** Completion of command lines in bash, made from the tables of subcommands and options. */
 import { commonOptions } from "../grammar.ts";
 import type { OptionSpec } from "../options.ts";
+import { PLOOP_COMMANDS } from "../ploop/grammar.ts";
 import { SUBCOMMANDS } from "../subcommands.ts";
 import { THIN_COMMANDS } from "../thin/grammar.ts";
 import { selectors } from "./man-page.ts";
@@ -41,6 +42,28 @@ function thinLines(): string[] {
   ];
 }
 
+/** Lines for the commands of `vdo ploop`, likewise. */
+function ploopLines(): string[] {
+  const cases = Object.entries(PLOOP_COMMANDS).map(([name, { options }]) => {
+    const flags = [...options.flatMap((option) => option.flags), "--help"];
+    return `      ${name}) options='${flags.join(" ")}' ;;`;
+  });
+  return [
+    `  if [[ \${COMP_WORDS[1]} == "ploop" ]]; then`,
+    "    if ((COMP_CWORD == 2)); then",
+    `      COMPREPLY=($(compgen -W '${Object.keys(PLOOP_COMMANDS).join(" ")} --help' -- "$cur"))`,
+    "      return",
+    "    fi",
+    `    case "\${COMP_WORDS[2]}" in`,
+    ...cases,
+    "      *) return ;;",
+    "    esac",
+    `    if [[ $cur == -* ]]; then COMPREPLY=($(compgen -W "$options" -- "$cur")); else COMPREPLY=($(compgen -f -- "$cur")); fi`,
+    "    return",
+    "  fi",
+  ];
+}
+
 /** The script, to be put where bash-completion looks. */
 export function bashCompletion(): string {
   const values = new Map<string, string>();
@@ -66,10 +89,11 @@ export function bashCompletion(): string {
     "  # Bash takes the sign apart from the option and from the value.",
     `  if [[ $cur == "=" ]]; then cur=""; elif [[ $prev == "=" ]]; then prev="\${COMP_WORDS[COMP_CWORD - 2]}"; fi`,
     "  if ((COMP_CWORD == 1)); then",
-    `    COMPREPLY=($(compgen -W '${Object.keys(SUBCOMMANDS).join(" ")} thin --help' -- "$cur"))`,
+    `    COMPREPLY=($(compgen -W '${Object.keys(SUBCOMMANDS).join(" ")} ploop thin --help' -- "$cur"))`,
     "    return",
     "  fi",
     ...thinLines(),
+    ...ploopLines(),
     '  case "$prev" in',
     ...[...actions].map(([action, flags]) => `    ${flags.join(" | ")})\n      ${action}\n      return\n      ;;`),
     "  esac",
