@@ -2,8 +2,9 @@
 import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { firstDifference, Random } from "@vdo/base";
+import { describeWith } from "@vdo/block-device/testing";
 import { NbdClient } from "@vdo/nbd";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CommandLine, runProgram } from "./support/command-line.ts";
 
 const MIB = 1024 ** 2;
@@ -15,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => commands.remove());
 
-test("a qcow2 image holds what the volume holds, damage included", async () => {
+async function exported(): Promise<void> {
   const disk = join(commands.folder, "disk.img");
   const sizes = ["--vdoPhysicalSize=3G", "--vdoSlabSize=128M", "--vdoLogicalSize=64M", "--attach=none"];
   expect((await commands.vdo("create", "--name=v0", `--device=${disk}`, ...sizes)).status).toBe(0);
@@ -50,4 +51,13 @@ test("a qcow2 image holds what the volume holds, damage included", async () => {
   expect(partly.out).toContain("\n812 of 16384 logical blocks could not be read");
   expected.fill(0, 0, 812 * 4096);
   expect(firstDifference(await asRaw(image), expected)).toBe(-1);
-});
+}
+
+describeWith(
+  ["qemu-img"],
+  "an export",
+  () => {
+    test("of a qcow2 image holds what the volume holds, damage included", exported);
+  },
+  { describe, test },
+);

@@ -67,7 +67,7 @@ test("a pool on one file is configured, and takes commands while it does not run
 
 test("it is served in the background, once", async () => {
   const started = await on("start");
-  expect(started).toMatchObject({ status: 0, err: "" });
+  expect(started, started.err).toMatchObject({ status: 0 });
   expect(started.out).toMatch(/^thin pool pool0 is ready at nbd\+unix:\/\/\/ID\?socket=\S+\n$/);
   uri = uriOf(started, 0);
   expect(await on("start")).toMatchObject({ status: 1, err: expect.stringContaining("is running already at nbd") });
@@ -150,7 +150,8 @@ test("snapshots are sent from it through a pipe, with progress, into a file and 
      $vdo thin start --name=p1
      $vdo thin send -q --name=pool0 --thin 2 --base 1 | ${into} --thin 2 --base 1`,
   );
-  expect(piped).toMatchObject({ status: 0, err: "" });
+  // A slow machine may say that the pool is still starting.
+  expect(piped, piped.err).toMatchObject({ status: 0 });
   expect(Buffer.compare(await readFrom(uriOf(piped, 2), 64), expected)).toBe(0);
   expect(Buffer.compare(await readFrom(uriOf(piped, 1), 64), content(1, 64))).toBe(0);
   const bad = await commands.shell(`$vdo thin send -q --name=pool0 --thin 2 --base 1 | ${into} --thin 3 --base 2`);

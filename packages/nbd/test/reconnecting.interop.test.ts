@@ -5,13 +5,14 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { firstDifference, Random } from "@vdo/base";
+import { describeWith } from "@vdo/block-device/testing";
 import { ReconnectingNbdDevice } from "@vdo/nbd";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 
 const BLOCK = 4096;
 const BLOCKS = 2048;
 
-test("every write and every flush arrives, however often the server is killed", async () => {
+async function writeWhileKilling(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "vdo-nbdkit-"));
   const file = join(folder, "disk");
   const socket = join(folder, "s");
@@ -63,4 +64,13 @@ test("every write and every flush arrives, however often the server is killed", 
   expect(lost.filter((state) => state === "lost").length).toBeGreaterThan(0);
   expect(firstDifference(new Uint8Array(readFileSync(file)), expected)).toBe(-1);
   rmSync(folder, { recursive: true });
-});
+}
+
+describeWith(
+  ["nbdkit"],
+  "a device on an nbdkit",
+  () => {
+    test("has every write and every flush, however often the server is killed", writeWhileKilling);
+  },
+  { describe, test },
+);
