@@ -55,7 +55,8 @@ export class ThinVolume implements BlockDevice, ThinTarget {
       const message = `an origin with ${origin.blockSize}-byte blocks does not fit a thin device with ${this.blockSize}-byte blocks`;
       throw new VdoError("VDO_BAD_ARGUMENT", message, { argument: "origin", value: origin.blockSize });
     }
-    if (core.features.discard !== "ignore") this.discard = (start, count, options) => this.#discard(start, count, options);
+    if (core.features.discard !== "ignore")
+      this.discard = (start, count, options) => this.#discard(start, count, options);
   }
 
   async read(start: number, target: Uint8Array): Promise<void> {

@@ -1,4 +1,4 @@
-/** Starts beside other commands: a recovery may take minutes. */
+/** Commands at the same moment; and starts beside other commands, since a recovery may take minutes. */
 import { truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -71,4 +71,16 @@ test("with --all each failure is told, and the others are started", async () => 
   });
   await expect(half.start({ all: true }, OPTIONS)).rejects.toThrow("no");
   expect(await machine.manager().list({ all: false })).toEqual(["v1"]);
+});
+
+test("of two creations on one file at the same moment one is refused", async () => {
+  const device = join(machine.folder, "shared");
+  await writeFile(device, "");
+  await truncate(device, 4 * 1024 ** 2);
+  const make = (name: string): Promise<void> =>
+    machine.manager().create({ name, device, settings: { attach: "none" }, force: false });
+  const results = await Promise.allSettled([make("a"), make("b")]);
+  const refusals = results.flatMap((result) => (result.status === "rejected" ? [String(result.reason)] : []));
+  expect(refusals).toEqual([expect.stringContaining(`Device ${device} already configured for VDO use`)]);
+  expect(await machine.manager().list({ all: true })).toHaveLength(3);
 });
