@@ -55,7 +55,7 @@ export async function create(context: CommandContext, configuration: Configurati
       undo.push(`delete the new file ${device}`, () => rm(device, { force: true }));
     }
     await checkStorageFree(configuration, device);
-    settings.device = await stablePath(device, await locateStorage(device, "create"), environment.programs);
+    settings.device = await stablePath(device, await locateStorage(device, "create"), environment);
     await formatStorage(context, configuration, settings, { force, undo });
     await launchVolume(context, settings, { undo, logLevel: options.logLevel });
     settings._operationState = "finished";

@@ -27,7 +27,7 @@ export async function importVolume(context: CommandContext, configuration: Confi
   checkCache(settings);
   await checkMemory(context, settings);
   await checkUuidFree(context, configuration, settings.uuid ?? stored.uuidText);
-  settings.device = await stablePath(device, await locateStorage(device, "import"), environment.programs);
+  settings.device = await stablePath(device, await locateStorage(device, "import"), environment);
   const undo = new Undo(log);
   try {
     settings._operationState = "beginImport";

@@ -9,6 +9,7 @@ import { isVdoError } from "@vdo/base";
 import { formatNbdUri, NbdClient, parseNbdUri } from "@vdo/nbd";
 import { accessError, advised, commandError, errnoOf } from "../errors.ts";
 import { renderSize } from "../size.ts";
+import type { Environment } from "./environment.ts";
 import type { Programs } from "./programs.ts";
 
 /** What is known of a storage without opening it. */
@@ -164,13 +165,18 @@ export async function prepareFile(path: string, bytes: number, command: string):
 const BY_ID = "/dev/disk/by-id";
 
 /** The path under which the storage is remembered: a stable name for a block device, the real path of a file, a URI as it is. */
-export async function stablePath(given: string, info: StorageLocation, programs: Programs): Promise<string> {
+export async function stablePath(
+  given: string,
+  info: StorageLocation,
+  { programs, systemRoot }: Pick<Environment, "programs" | "systemRoot">,
+): Promise<string> {
   if (info.kind === "nbd") return given;
   if (info.kind === "file") return info.path;
-  const names = await readdir(BY_ID).catch(() => []);
+  const folder = join(systemRoot, BY_ID);
+  const names = await readdir(folder).catch(() => []);
   const links: string[] = [];
   for (const name of names) {
-    const target = await realpath(join(BY_ID, name)).catch(() => "");
+    const target = await realpath(join(folder, name)).catch(() => "");
     if (target === info.path) links.push(name);
   }
   const uuid = await fileSystemUuid(info.path, programs);
