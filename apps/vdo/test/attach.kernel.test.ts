@@ -26,10 +26,7 @@ describeWithKernel(
       listener = createServer().listen(0, "127.0.0.1");
       await once(listener, "listening");
     });
-    afterAll(async () => {
-      listener.close();
-      await commands.remove();
-    });
+    afterAll(() => commands.remove());
 
     const must = async (...words: string[]): Promise<void> => {
       const { status, out, err } = await commands.vdo(...words);
@@ -47,6 +44,8 @@ describeWithKernel(
         daemon.once("exit", (status) => reject(new Error(`the daemon ended with ${status}`)));
       });
       const { port } = listener.address() as AddressInfo;
+      // From here on connections are the daemon's alone.
+      listener.close();
       const running = runGuest({
         network: true,
         timeoutSeconds: 240,
