@@ -75,9 +75,25 @@ export function closeServer(server: Server): Promise<void> {
   return new Promise((resolve) => server.close(() => resolve()));
 }
 
+/**
+ * A lock on `subject` for the whole machine (more exactly for its network namespace), whatever runtime folder its holders use,
+ * and though somebody deletes that folder: on Linux a listening abstract socket. `undefined` when it is taken; elsewhere a lock
+ * that keeps nobody out.
+ */
+export async function acquireMachineLock(subject: string): Promise<Lock | undefined> {
+  if (process.platform !== "linux") return { release: async () => undefined };
+  const server = createServer((socket) => socket.destroy());
+  if (!(await tryListen(server, abstractName("lock", subject)))) return undefined;
+  return { release: () => closeServer(server) };
+}
+
+function abstractName(kind: "guard" | "lock", subject: string): string {
+  return `\0vdo-${kind}-${createHash("sha256").update(subject).digest("hex").slice(0, 32)}`;
+}
+
 async function takeGuard(path: string, clock: Clock): Promise<Server | undefined> {
   if (process.platform !== "linux") return undefined;
-  const name = `\0vdo-guard-${createHash("sha256").update(path).digest("hex").slice(0, 32)}`;
+  const name = abstractName("guard", path);
   for (;;) {
     const guard = createServer((socket) => socket.destroy());
     if (await tryListen(guard, name)) return guard;

@@ -3,7 +3,8 @@
  *
  * A block device is held with `O_EXCL`, which the kernel refuses while the device is mounted or held so by anyone else (its
  * own dm-vdo included). Every kind is locked by identity (device and inode numbers, or the URI in one spelling) in the runtime
- * folder, so two paths to one file meet on one lock. A file that is the backing file of a loop device is in use, too.
+ * folder, so two paths to one file meet on one lock, and once more for the whole machine, for those who use another runtime
+ * folder and in case that somebody deletes it. A file that is the backing file of a loop device is in use, too.
  *
  * An export has no owner that could be asked, so a daemon also claims the volume on it by its UUID: `claimVolume`.
  */
@@ -17,7 +18,7 @@ import { readState, runningVolumes } from "../daemon/state.ts";
 import { accessError, advised, commandError, errnoOf } from "../errors.ts";
 import { uuidText } from "../values.ts";
 import type { Environment } from "./environment.ts";
-import { acquireLock, type Lock } from "./lock.ts";
+import { acquireLock, acquireMachineLock, type Lock } from "./lock.ts";
 import type { Paths } from "./paths.ts";
 import { PUNCH_PROGRAMS, punchHole } from "./punch-hole.ts";
 import { exportError, isNbdUri, locateStorage, type StorageLocation } from "./storage-location.ts";
@@ -66,13 +67,19 @@ export async function openStorage(options: OpenStorageOptions): Promise<Storage>
   const { path, readOnly, command, environment, paths } = options;
   const info = await locateStorage(path, command);
   await paths.prepare();
-  const lock = await acquireLock(paths.lock("storage", info.identity), 0, environment.clock);
-  if (lock === undefined) {
+  const refusal = (): Error => {
     const next =
       "Stop that volume. If no vdo list shows it, look with ps for its daemon, 'vdo _serve': SIGTERM stops it cleanly.";
-    throw commandError("VDO_WRONG_STATE", advised(`The device ${path} is in use by another running VDO.`, next), path);
+    return commandError("VDO_WRONG_STATE", advised(`The device ${path} is in use by another running VDO.`, next), path);
+  };
+  const lock = await acquireLock(paths.lock("storage", info.identity), 0, environment.clock);
+  if (lock === undefined) throw refusal();
+  const machineLock = await acquireMachineLock(info.identity);
+  if (machineLock === undefined) {
+    await lock.release();
+    throw refusal();
   }
-  const held: (() => Promise<void>)[] = [() => lock.release()];
+  const held: (() => Promise<void>)[] = [() => lock.release(), () => machineLock.release()];
   const release = async (): Promise<void> => {
     const failures: unknown[] = [];
     for (let step = held.pop(); step !== undefined; step = held.pop()) {
