@@ -1,8 +1,15 @@
 import { isVdoError, type VdoError } from "@vdo/base";
-import { MemoryDevice } from "@vdo/block-device";
+import { type BlockDevice, MemoryDevice } from "@vdo/block-device";
 import { FaultyDevice } from "@vdo/block-device/testing";
 import { describe, expect, test } from "vitest";
-import { formatPoolTable, POOL_MODE_MOVES, parseMessage, parsePoolTable, ThinPool } from "../src/index.ts";
+import {
+  formatPoolTable,
+  POOL_MODE_MOVES,
+  parseMessage,
+  parsePoolTable,
+  ThinPool,
+  type ThinVolume,
+} from "../src/index.ts";
 import { problemsOf, smallPool } from "./support/pools.ts";
 
 const BLOCK = new Uint8Array(65_536);
@@ -131,6 +138,52 @@ describe("a thin pool", () => {
     await volume.write(16, filled(5, 65_536 * 2));
     await volume.writeZeroes(10, 20, { mayUnmap: true });
     expect([await byteAt(volume, 16), await byteAt(volume, 29), await byteAt(volume, 30)]).toEqual([0, 0, 5]);
+    await pool.close();
+  });
+
+  /** A pool with a device whose first block is mapped and committed; `log` tells what its data device is asked for. */
+  async function logged(): Promise<{ pool: ThinPool; volume: ThinVolume; log: string[] }> {
+    const data = new MemoryDevice({ blockCount: 1024 });
+    const log: string[] = [];
+    const watched: BlockDevice = {
+      blockSize: data.blockSize,
+      blockCount: data.blockCount,
+      read: (start, target) => data.read(start, target),
+      write: async (start, source, options) => {
+        log.push(options?.fua === true ? "write through" : "write");
+        await data.write(start, source);
+      },
+      flush: async () => void log.push("flush"),
+      close: () => data.close(),
+    };
+    const pool = await ThinPool.open({
+      metadata: new MemoryDevice({ blockCount: 1024 }),
+      data: watched,
+      blockSectors: 128,
+    });
+    await pool.createThin(0);
+    const volume = await pool.volume({ id: 0, sectors: 128 * 10 });
+    await volume.write(0, filled(1));
+    await volume.flush();
+    log.length = 0;
+    return { pool, volume, log };
+  }
+
+  test("is durable when it was closed, though nothing was left to commit", async () => {
+    const { pool, volume, log } = await logged();
+    await volume.write(0, filled(2, 4096));
+    await volume.close();
+    await pool.close();
+    expect(log).toEqual(["write", "flush"]);
+  });
+
+  test("flushes a write with FUA that waited for a commit", async () => {
+    const { pool, volume, log } = await logged();
+    await volume.write(16, filled(2));
+    const commit = pool.flush();
+    await Promise.all([commit, volume.write(0, filled(3, 4096), { fua: true })]);
+    const last = Math.max(log.lastIndexOf("write"), log.lastIndexOf("write through"));
+    expect(log[last] === "write through" || log.slice(last).includes("flush"), log.join(", ")).toBe(true);
     await pool.close();
   });
 

@@ -25,7 +25,9 @@ export type PoolItem =
   | { kind: "timer" }
   | { kind: "grow" }
   | { kind: "reload"; passdown: boolean; lowWater: number }
-  | { kind: "reopen" };
+  | { kind: "reopen" }
+  /** All at once: writes, zeroing and discards on a device each, reads of all devices meanwhile, and a commit. */
+  | { kind: "together"; items: PoolItem[]; reads: number };
 
 /** From one opening of the pool to the next power cut. */
 export interface PoolLife {
@@ -50,6 +52,8 @@ export interface PoolShape {
   dataErrors: number;
   /** The device over which thin devices lie has content. */
   hasOrigin: boolean;
+  /** Odds that a read of data is slow: later requests overtake it. */
+  slowReads: number;
 }
 
 export interface PoolHistory {
@@ -70,6 +74,7 @@ export function drawPoolHistory(seed: number): PoolHistory {
     metadataErrors: random.chance(0.1) ? 0.02 : 0,
     dataErrors: random.chance(0.1) ? 0.01 : 0,
     hasOrigin: random.chance(0.2),
+    slowReads: random.chance(0.3) ? 0.5 : 0,
   };
   const lives = Array.from({ length: 1 + random.below(LIVES_MAX) }, () => drawLife(random));
   return { seed, shape, lives };
@@ -81,6 +86,16 @@ function drawLife(random: Random): PoolLife {
 }
 
 function drawItem(random: Random): PoolItem {
+  if (!random.chance(0.15)) return drawSingle(random);
+  const items: PoolItem[] = [];
+  while (items.length < 4) {
+    const item = drawSingle(random);
+    if (["write", "discard", "zero", "timer"].includes(item.kind)) items.push(item);
+  }
+  return { kind: "together", items, reads: random.below(3) };
+}
+
+function drawSingle(random: Random): PoolItem {
   const device = random.below(DEVICES_MAX * 12);
   const range = (most: number): { start: number; count: number } => {
     const count = 1 + random.below(most);
@@ -105,6 +120,9 @@ function drawItem(random: Random): PoolItem {
 
 /** One line for people. */
 export function describePoolItem(item: PoolItem): string {
+  if (item.kind === "together") {
+    return `together: ${item.items.map(describePoolItem).join("; ")}; ${item.reads} reads of each`;
+  }
   const { kind, ...rest } = item;
   const words = Object.entries(rest).map(([key, value]) => `${key} ${String(value)}`);
   return words.length === 0 ? kind : `${kind}: ${words.join(", ")}`;

@@ -77,13 +77,15 @@ export class PoolPlayer {
     const { seed, shape } = this.#history;
     const data = shape.dataBlocks * DATA_BLOCK * (shape.blockSectors / 128);
     if (shape.oneDevice) {
-      this.#disks = [new SimulatedDisk({ blockCount: SPLIT_BLOCKS + data, seed, discard: shape.discards })];
+      const blockCount = SPLIT_BLOCKS + data;
+      const { discards: discard, slowReads } = shape;
+      this.#disks = [new SimulatedDisk({ blockCount, seed, discard, slowReads })];
       const part = this.#part(SPLIT_BLOCKS + this.#dataBlocks);
       await SplitDevice.create(part, { blockSectors: shape.blockSectors, metadataBytes: 512 * 4096 });
     } else {
       this.#disks = [
         new SimulatedDisk({ blockCount: shape.metadataBlocks, seed, discard: false }),
-        new SimulatedDisk({ blockCount: data, seed: seed + 1, discard: shape.discards }),
+        new SimulatedDisk({ blockCount: data, seed: seed + 1, discard: shape.discards, slowReads: shape.slowReads }),
       ];
     }
     await this.#open();
@@ -204,9 +206,43 @@ export class PoolPlayer {
         return this.#snapshot(this.#pick(item.device));
       case "delete":
         return this.#delete(this.#pick(item.device));
+      case "together":
+        return this.#together(item.items, item.reads);
       default:
         return this.#command(item);
     }
+  }
+
+  /** Changes go to different devices, which share blocks; reads go to all of them, and may see what was before. */
+  async #together(items: readonly PoolItem[], reads: number): Promise<void> {
+    const ids = [...this.#models.keys()];
+    const running: Promise<void>[] = [];
+    for (let read = 0; read < reads; read++) for (const id of ids) running.push(this.#readMeanwhile(id));
+    let next = 0;
+    for (const item of items) {
+      if (item.kind === "timer") running.push(this.#play(item));
+      else if (next < ids.length) running.push(this.#change(ids[next++] as number, item));
+    }
+    for (const outcome of await Promise.allSettled(running)) if (outcome.status === "rejected") throw outcome.reason;
+  }
+
+  #change(id: number, item: PoolItem): Promise<void> {
+    if (item.kind === "write") return this.#write(id, item, item.fua);
+    if (item.kind === "discard") return this.#discard(id, item);
+    invariant(item.kind === "zero", "only changes of one device go together");
+    return this.#zero(id, item);
+  }
+
+  async #readMeanwhile(id: number): Promise<void> {
+    const model = this.#models.get(id) as DeviceModel;
+    const may = Array.from({ length: DEVICE_BLOCKS }, (_, block) => model.allowedNow(block));
+    const content = new Uint8Array(DEVICE_BLOCKS * 4096);
+    await (this.#volumes.get(id) as ThinVolume).read(0, content);
+    this.#judgeContent(id, content, (block) => {
+      const both = new Set(may[block]);
+      for (const tag of [...model.allowedNow(block), ...model.allowedAfterCrash(block)]) both.add(tag);
+      return both;
+    });
   }
 
   async #command(item: PoolItem): Promise<void> {
@@ -362,6 +398,10 @@ export class PoolPlayer {
   async #compare(id: number, allowed: (block: number) => ReadonlySet<number>): Promise<Set<number>[]> {
     const content = new Uint8Array(DEVICE_BLOCKS * 4096);
     await (this.#volumes.get(id) as ThinVolume).read(0, content);
+    return this.#judgeContent(id, content, allowed);
+  }
+
+  #judgeContent(id: number, content: Uint8Array, allowed: (block: number) => ReadonlySet<number>): Set<number>[] {
     const tags = Array.from({ length: DEVICE_BLOCKS }, () => new Set<number>());
     for (let sector = 0; sector < DEVICE_BLOCKS * SECTORS_PER_BLOCK; sector++) {
       const block = Math.floor(sector / SECTORS_PER_BLOCK);
