@@ -82,7 +82,7 @@ describeWithKernel(
       await must("growLogical", "--name=v0", "--vdoLogicalSize=8G");
       await must("growPhysical", "--name=v0", "--vdoPhysicalSize=4G");
       const guest = await running;
-      expect(guest.exitCode, guest.output).toBe(0);
+      expect(guest.exitCode, `${guest.output}${guest.console}`).toBe(0);
       const lines = guest.output.split("\n").map((line) => line.trim());
       expect(lines).toContain(String(GIB));
       expect(lines).toContain(String(8 * GIB));
@@ -108,7 +108,7 @@ describeWithKernel(
           umount /tmp/m
           vdo_stop vdo0`,
       });
-      expect(guest.exitCode, guest.output).toBe(0);
+      expect(guest.exitCode, `${guest.output}${guest.console}`).toBe(0);
       expect(guest.output.split("\n").map((line) => line.trim())).toContain(String(8 * GIB));
       expect(guest.output.match(/^[0-9a-f]{64}/gm)).toEqual([sum]);
     });
