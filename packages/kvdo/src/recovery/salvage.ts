@@ -65,7 +65,13 @@ function forEachWholeEntry(
   use: (index: number) => void,
 ): void {
   const view = new DataView(block.buffer, block.byteOffset, block.byteLength);
-  const header = recoveryJournalHeader.decode(block);
+  // Field by field: damage in those that are not needed, such as the counts of use, costs nothing.
+  const { at } = recoveryJournalHeader;
+  const header = {
+    entryCount: at.entryCount.get(view, 0),
+    checkByte: at.checkByte.get(view, 0),
+    recoveryCount: at.recoveryCount.get(view, 0),
+  };
   let before = 0;
   for (let sector = 1; sector < SECTORS_PER_BLOCK && before < header.entryCount; sector++) {
     const { checkByte, recoveryCount, entryCount } = journalSectorHeader.get(view, journalSectorAt(sector));

@@ -131,6 +131,13 @@ const SECTORS: Row[] = [
 ];
 
 const HEADERS: Row[] = [
+  {
+    // Found by damaged image 2060 to 2079 of 10,000.
+    what: "counts of use in the last block that no volume has",
+    damage: header(3, (view) => view.setUint32(HEADER.blockMapDataBlocks.offset + 4, 0x200001, true)),
+    recovery: "read-only",
+    rebuild: ALL,
+  },
   ...[
     { what: "another volume's nonce", edit: (view: DataView) => HEADER.nonce.set(view, 0, 7n) },
     { what: "another life's recovery count", edit: (view: DataView) => HEADER.recoveryCount.set(view, 0, 3) },
