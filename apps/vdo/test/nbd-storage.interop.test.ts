@@ -15,6 +15,8 @@ import { CommandLine, processGone } from "./support/command-line.ts";
 
 const BLOCK = 4096;
 const BLOCKS = 32;
+/** Pieces that are different: 150 MiB, less than the smallest volume here holds. After the last one they are written again. */
+const PIECES_MAX = 1200;
 const CREATE = ["--vdoSlabSize=128M", "--vdoLogicalSize=1G", "--attach=none"];
 
 let commands: CommandLine;
@@ -87,13 +89,14 @@ async function expectPieces(count: number): Promise<void> {
 async function load(isOver: () => boolean): Promise<number> {
   const client = await connect();
   let written = 0;
-  for (; !isOver() && written < 8000; written++) {
-    await client.write(written * BLOCKS, piece(written));
+  for (; !isOver(); written++) {
+    const number = written % PIECES_MAX;
+    await client.write(number * BLOCKS, piece(number));
     if (written % 16 === 15) await client.flush();
   }
   await client.flush();
   await client.close();
-  return written;
+  return Math.min(written, PIECES_MAX);
 }
 
 async function killDaemon(): Promise<void> {
@@ -166,15 +169,21 @@ function suite(): void {
     let killed = false;
     const client = await connect();
     let durable = 0;
+    let failure: unknown;
     const loading = (async () => {
-      for (let i = 0; !killed; i++) {
+      for (let i = 0; !killed && i < PIECES_MAX; i++) {
         await client.write(i * BLOCKS, piece(i));
         if (i % 8 !== 7) continue;
         await client.flush();
         durable = i + 1;
       }
-    })().catch(() => undefined);
-    while (durable < 24) await new Promise((resolve) => setTimeout(resolve, 10));
+    })().catch((error: unknown) => {
+      failure = error;
+    });
+    while (durable < 24) {
+      expect(failure, "what ends the load too early").toBe(undefined);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
     await kit.stop("SIGKILL");
     await killDaemon();
     killed = true;
