@@ -68,6 +68,16 @@ interface Settings {
   servers: readonly PeerName[];
 }
 
+/** Runs `body` with a folder of its own, whose files, which take memory in a tmpfs, are gone afterwards. */
+async function inFolder<T>(parent: string, body: (folder: string) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(parent, "part-"));
+  try {
+    return await body(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
 async function measure(folder: string, settings: Settings): Promise<Results> {
   const results: Results = {
     rows: [],
@@ -90,17 +100,15 @@ async function measure(folder: string, settings: Settings): Promise<Results> {
   }
   if (only === "index") return results;
   if (only === undefined || only === "ploop") {
-    results.ploop = await measurePloop(folder, { rounds, sliceMilliseconds: quick ? 400 : 800, say });
+    const slices = { rounds, sliceMilliseconds: quick ? 400 : 800, say };
+    results.ploop = await inFolder(folder, (part) => measurePloop(part, slices));
   }
   if (only === "ploop") return results;
   if (only === undefined || only === "thin") {
-    results.thin = await measureThin({ folder, rounds: quick ? 3 : 9, say });
-    results.thinTools = await measureThinTools({
-      folder,
-      mappings: quick ? 100_000 : 1_000_000,
-      rounds: quick ? 1 : 3,
-      say,
-    });
+    const slices = { rounds: quick ? 3 : 9, say };
+    results.thin = await inFolder(folder, (part) => measureThin({ ...slices, folder: part }));
+    const tools = { mappings: quick ? 100_000 : 1_000_000, rounds: quick ? 1 : 3, say };
+    results.thinTools = await inFolder(folder, (part) => measureThinTools({ ...tools, folder: part }));
   }
   if (only === "thin") return results;
   if (only === undefined || only === "trees") measureTrees(quick ? 100_000 : 1_000_000, say);

@@ -56,6 +56,9 @@ export interface GuestResult {
   seconds: number;
 }
 
+/** Tries to bring a machine up. */
+const BOOTS_MAX = 2;
+
 const SHARE_MARKERS = { started: ".started", output: ".output", status: ".status", log: ".dmesg" } as const;
 
 /** Runs `options.script` in a fresh guest. Builds the guest machine first when this is the first use. */
@@ -67,12 +70,21 @@ export async function runGuest(options: GuestOptions): Promise<GuestResult> {
     writeFileSync(join(share, "run.sh"), `${library}\n${options.script}\n`);
     for (const [name, content] of Object.entries(options.files ?? {})) writeFileSync(join(share, name), content);
     const began = performance.now();
-    const run = await runQemu(qemuArguments(oracle, share, options), share, options);
+    const words = qemuArguments(oracle, share, options);
+    let run = await runQemu(words, share, options);
+    // A machine that ended before its script began has touched nothing: on a busy host the emulated boot may fail.
+    for (let more = BOOTS_MAX - 1; more > 0 && !run.timedOut && !hasStarted(share); more--) {
+      run = await runQemu(words, share, options);
+    }
     const seconds = (performance.now() - began) / 1000;
     return { ...run, ...readShare(share, options.collect ?? []), seconds };
   } finally {
     rmSync(share, { recursive: true, force: true });
   }
+}
+
+function hasStarted(share: string): boolean {
+  return existsSync(join(share, SHARE_MARKERS.started));
 }
 
 function readShare(share: string, collect: readonly string[]) {
@@ -163,7 +175,7 @@ function cutPowerAfterStart(qemu: ChildProcess, share: string, milliseconds: num
   if (milliseconds === undefined) return () => {};
   let cut: NodeJS.Timeout | undefined;
   const poll = setInterval(() => {
-    if (!existsSync(join(share, SHARE_MARKERS.started))) return;
+    if (!hasStarted(share)) return;
     clearInterval(poll);
     cut = setTimeout(() => qemu.kill("SIGKILL"), milliseconds);
   }, 5);
