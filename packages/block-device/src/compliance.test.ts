@@ -37,20 +37,23 @@ for (const blockSize of [512, 4096]) {
     runner,
     { blockSize, blockCount: 512, discard: true },
   );
-  blockDeviceCompliance(
-    `FileDevice of ${blockSize}-byte blocks`,
-    async () => FileDevice.open({ path: await newFile(blockSize), blockSize }),
-    runner,
-    {
-      blockSize,
-      blockCount: 512,
-      reopen: async (device) => {
-        await device.close();
-        return FileDevice.open({ path: (device as FileDevice).path, blockSize });
+  for (const inline of [false, true]) {
+    blockDeviceCompliance(
+      `FileDevice of ${blockSize}-byte blocks${inline ? ", inline transfers" : ""}`,
+      async () => FileDevice.open({ path: await newFile(blockSize), blockSize, inline }),
+      runner,
+      {
+        blockSize,
+        blockCount: 512,
+        reopen: async (device) => {
+          await device.close();
+          return FileDevice.open({ path: (device as FileDevice).path, blockSize, inline });
+        },
+        openReadOnly: async () =>
+          FileDevice.open({ path: await newFile(blockSize), blockSize, readOnly: true, inline }),
       },
-      openReadOnly: async () => FileDevice.open({ path: await newFile(blockSize), blockSize, readOnly: true }),
-    },
-  );
+    );
+  }
 }
 
 blockDeviceCompliance(

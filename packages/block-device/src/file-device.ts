@@ -1,8 +1,8 @@
 /**
  * A block device on a regular file or a real block device.
  *
- * Reads and writes go through the thread pool of the runtime; several are in flight at once. `flush` is fdatasync;
- * whoever asks while one runs shares the next. A `fua` write that comes alone is one write with O_DSYNC, where the system
+ * Reads and writes go through the thread pool of the runtime; several are in flight at once. With `inline`, short ones are made
+ * at once as long as the storage answers like memory (`inline-transfers.ts` has the rules). `flush` is fdatasync; whoever asks while one runs shares the next. A `fua` write that comes alone is one write with O_DSYNC, where the system
  * opens a file a second time that way (one trip through the thread pool less); one among others is a write and a share of an
  * fdatasync. Errors of the system
  * become `VDO_IO` with the block number (`VDO_NO_SPACE` when the file system under a sparse file is full).
@@ -15,6 +15,7 @@ import { type FileHandle, open, stat } from "node:fs/promises";
 import { isVdoError, VdoError } from "@vdo/base";
 import { type BlockDevice, checkRange, type WriteOptions } from "./block-device.ts";
 import { sizeOf } from "./file-size.ts";
+import { InlineTransfers } from "./inline-transfers.ts";
 
 /** Linux takes at most this many buffers in one pwritev. */
 const IOV_MAX = 1024;
@@ -24,6 +25,11 @@ export interface FileDeviceOptions {
   /** Bytes per block, default 4096. */
   blockSize?: number;
   readOnly?: boolean;
+  /**
+   * Make short reads and writes in the calling thread while they are quick, default false: much faster where the page cache
+   * answers. Not for a file or device that this process itself serves, through FUSE or a loop device: it would wait for itself.
+   */
+  inline?: boolean;
   /** Gives a range of bytes back to the file system or the device; the device then offers `discard`. Node has no call for it. */
   punchHole?: (range: HoleRange) => Promise<void>;
 }
@@ -49,9 +55,13 @@ interface OpenOptions {
   path: string;
   blockSize: number;
   readOnly: boolean;
+  inline: boolean;
   punchHole: FileDeviceOptions["punchHole"];
   isBlockDevice: boolean;
 }
+
+/** What a transfer resolves with that is over already. */
+const DONE = Promise.resolve();
 
 type SyncDone = (error: NodeJS.ErrnoException | null) => void;
 
@@ -62,6 +72,7 @@ export class FileDevice implements BlockDevice {
   readonly path: string;
   readonly discard?: (start: number, count: number, options?: WriteOptions) => Promise<void>;
   readonly #handle: FileHandle;
+  readonly #inline: InlineTransfers | undefined;
   /** The same file, on which each write is durable when it ends; undefined where there is no such second opening. */
   readonly #durable: FileHandle | undefined;
   /** `fua` writes in flight. */
@@ -79,6 +90,7 @@ export class FileDevice implements BlockDevice {
     this.path = options.path;
     this.blockSize = options.blockSize;
     this.readOnly = options.readOnly;
+    if (options.inline) this.#inline = new InlineTransfers();
     this.#blockCount = Math.floor(byteLength / options.blockSize);
     const { punchHole, isBlockDevice } = options;
     if (punchHole === undefined || options.readOnly) return;
@@ -111,7 +123,8 @@ export class FileDevice implements BlockDevice {
    * Opens an existing file or block device; its size is taken now. Throws `VDO_IO` (operation `open`), and
    * `VDO_BAD_ARGUMENT` for a block size that is none, or something that is neither file nor block device.
    */
-  static async open({ path, blockSize = 4096, readOnly = false, punchHole }: FileDeviceOptions): Promise<FileDevice> {
+  static async open(options: FileDeviceOptions): Promise<FileDevice> {
+    const { path, blockSize = 4096, readOnly = false, inline = false, punchHole } = options;
     if (!(blockSize >= 512 && blockSize <= 65536 && Number.isInteger(Math.log2(blockSize)))) {
       throw new VdoError("VDO_BAD_ARGUMENT", `a block size of ${blockSize} is not a power of two from 512 to 65536`, {
         argument: "blockSize",
@@ -124,7 +137,7 @@ export class FileDevice implements BlockDevice {
         const byteLength = await sizeOf(handle);
         const isBlockDevice = (await handle.stat()).isBlockDevice();
         const durable = readOnly ? undefined : await openDurable(handle);
-        const given = { path, blockSize, readOnly, punchHole, isBlockDevice };
+        const given = { path, blockSize, readOnly, inline, punchHole, isBlockDevice };
         return new FileDevice(handle, durable, given, byteLength);
       } catch (error) {
         await handle.close();
@@ -153,7 +166,16 @@ export class FileDevice implements BlockDevice {
     if (this.#inFlight === 0) this.#closing?.();
   }
 
+  /** A request that cannot be refused, to be made inline. */
+  #isPlain(start: number, byteLength: number): boolean {
+    const end = start + byteLength / this.blockSize;
+    return Number.isSafeInteger(start) && start >= 0 && Number.isInteger(end) && end <= this.#blockCount;
+  }
+
   read(start: number, target: Uint8Array): Promise<void> {
+    if (this.#inline !== undefined && this.#closed === undefined && this.#isPlain(start, target.length)) {
+      if (this.#inline.read(this.#handle.fd, target, start * this.blockSize)) return DONE;
+    }
     return new Promise((resolve, reject) => {
       this.#enter(start, target.length, false);
       const position = start * this.blockSize;
@@ -179,7 +201,16 @@ export class FileDevice implements BlockDevice {
     });
   }
 
+  /** An ordinary write that cannot be refused. */
+  #isPlainWrite(start: number, byteLength: number, options: WriteOptions | undefined): boolean {
+    if (this.readOnly || this.#closed !== undefined || options?.fua === true) return false;
+    return this.#isPlain(start, byteLength);
+  }
+
   write(start: number, source: Uint8Array, options?: WriteOptions): Promise<void> {
+    if (this.#inline !== undefined && this.#isPlainWrite(start, source.length, options)) {
+      if (this.#inline.write(this.#handle.fd, source, start * this.blockSize)) return DONE;
+    }
     return new Promise((resolve, reject) => {
       this.#enter(start, source.length, true);
       const write = { start, source, options, resolve, reject };
@@ -269,7 +300,19 @@ export class FileDevice implements BlockDevice {
     else queueMicrotask(() => ended(null));
   }
 
-  async writeVector(start: number, sources: readonly Uint8Array[], options?: WriteOptions): Promise<void> {
+  writeVector(start: number, sources: readonly Uint8Array[], options?: WriteOptions): Promise<void> {
+    const inline = this.#inline;
+    if (inline !== undefined && sources.length <= IOV_MAX) {
+      let length = 0;
+      for (const source of sources) length += source.length;
+      if (this.#isPlainWrite(start, length, options)) {
+        if (inline.writeVector(this.#handle.fd, sources, length, start * this.blockSize)) return DONE;
+      }
+    }
+    return this.#writeParts(start, sources, options);
+  }
+
+  async #writeParts(start: number, sources: readonly Uint8Array[], options?: WriteOptions): Promise<void> {
     let block = start;
     for (let first = 0; first < sources.length; first += IOV_MAX) {
       const part = sources.slice(first, first + IOV_MAX);

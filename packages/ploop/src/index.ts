@@ -9,7 +9,7 @@ export type { Errno } from "./errors.ts";
 export { DeviceFile } from "./file/device-file.ts";
 export type { FileRange, ImageDirectory, ImageFile } from "./file/image-file.ts";
 export { NodeDirectory } from "./file/node-directory.ts";
-export { NodeFile, type PunchHoles } from "./file/node-file.ts";
+export { NodeFile, type NodeFileOptions, type PunchHoles } from "./file/node-file.ts";
 export {
   chainOf,
   DESCRIPTOR_NAME,

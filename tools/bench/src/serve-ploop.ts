@@ -4,7 +4,9 @@ import { NodeFile, PloopDevice } from "@vdo/ploop";
 
 const [socket, ...paths] = process.argv.slice(2);
 const deltas = await Promise.all(
-  paths.map(async (path, level) => ({ file: await NodeFile.open(path, level === paths.length - 1 ? "r+" : "r") })),
+  paths.map(async (path, level) => ({
+    file: await NodeFile.open(path, level === paths.length - 1 ? "r+" : "r", { inline: true }),
+  })),
 );
 const device = await PloopDevice.open({ deltas });
 const server = new NbdServer({ exports: [{ name: "", device }], onError: (error) => console.error(error) });

@@ -4,8 +4,8 @@ import { NbdServer } from "@vdo/nbd";
 import { ThinPool } from "@vdo/thin";
 
 const [socket, metadataPath, dataPath, sectors] = process.argv.slice(2) as [string, string, string, string];
-const metadata = await FileDevice.open({ path: metadataPath });
-const data = await FileDevice.open({ path: dataPath });
+const metadata = await FileDevice.open({ path: metadataPath, inline: true });
+const data = await FileDevice.open({ path: dataPath, inline: true });
 const pool = await ThinPool.open({ metadata, data, blockSectors: 128 });
 const volumes = await Promise.all(
   (await pool.devices()).map(({ id }) => pool.volume({ id, sectors: Number(sectors) })),

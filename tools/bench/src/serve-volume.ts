@@ -11,7 +11,7 @@ import { NbdServer } from "@vdo/nbd";
 async function openDevice(kind: string | undefined, bytes: number, image: string | undefined): Promise<BlockDevice> {
   if (kind === "memory") return new MemoryDevice({ blockCount: bytes / 4096 });
   if (kind !== "vdo" || image === undefined) throw new Error("usage: serve-volume.ts vdo|memory SOCKET BYTES [IMAGE]");
-  const storage = await FileDevice.open({ path: image });
+  const storage = await FileDevice.open({ path: image, inline: true });
   await format(storage, { logicalSize: bytes, indexMemory: 0.25, slabBits: 15, force: true });
   // As the daemon opens it.
   return VdoVolume.open(storage, { prefaultIndex: true });

@@ -42,6 +42,7 @@ export const NODE_MODULES: Readonly<Record<string, readonly string[]>> = {
 
 /** Files that may use node: modules beyond their package's list, each with its reason. */
 export const NODE_FILES: Readonly<Record<string, string>> = {
+  "packages/nbd/src/server/busy-poll.ts": "asks for the number of processors",
   "packages/kvdo/src/compute/lz4-library.ts": "reads the WebAssembly module that the lz4-wasm package carries",
   "packages/kvdo/src/admin/format.ts": "draws the uuid and nonce of a new volume that the caller did not choose",
   "packages/block-device/src/testing/requirements.ts": "looks for system programs that tests need",

@@ -271,7 +271,8 @@ export class Daemon {
     const path = settings.device;
     const onChange = connectionNotes(path, log);
     const discards = settings.discardStorage === "enabled";
-    const storage = await openStorage({ path, readOnly, command: "start", environment, paths, onChange, discards });
+    const host = { environment, paths, onChange, discards, inline: true };
+    const storage = await openStorage({ path, readOnly, command: "start", ...host });
     this.#undo.push(() => storage.release());
     if (storage.device.hasCache === false) {
       log("info", `the server of ${path} offers no flush: each write that it answers is taken for durable`);

@@ -60,6 +60,8 @@ export interface OpenStorageOptions {
   onChange?: ReconnectingOptions["onChange"];
   /** Offer `discard` where the storage can forget blocks. */
   discards?: boolean;
+  /** `inline` of `FileDevice`: for processes that serve what is on the storage, and nothing that the storage is on. */
+  inline?: boolean;
 }
 
 /** Opens the storage for this process alone. Throws `VDO_WRONG_STATE` when it is in use, `VDO_USER` when not allowed. */
@@ -126,12 +128,12 @@ export async function openToRead(
 async function openDevice(
   { path, kind }: StorageLocation,
   readOnly: boolean,
-  { onChange, discards = false, environment }: Partial<OpenStorageOptions> = {},
+  { onChange, discards = false, inline = false, environment }: Partial<OpenStorageOptions> = {},
 ): Promise<StorageDevice> {
   if (kind !== "nbd") {
     const programs = discards ? environment?.programs : undefined;
-    if (programs?.find(PUNCH_PROGRAMS[kind]) === undefined) return FileDevice.open({ path, readOnly });
-    return FileDevice.open({ path, readOnly, punchHole: punchHole(programs) });
+    if (programs?.find(PUNCH_PROGRAMS[kind]) === undefined) return FileDevice.open({ path, readOnly, inline });
+    return FileDevice.open({ path, readOnly, inline, punchHole: punchHole(programs) });
   }
   const options = { readOnly, reconnectMs: RECONNECT_MILLISECONDS, ...(onChange === undefined ? {} : { onChange }) };
   return ReconnectingNbdDevice.connect(path, options).catch((error: unknown) => {

@@ -15,10 +15,10 @@ export function newPloopGuid(): string {
   return `{${randomUUID()}}`;
 }
 
-/** Opens the disk of a descriptor; with `punch`, discards give space back to the file system. */
-export function loadPloopDisk(descriptor: string, { punch = false } = {}): Promise<PloopDisk> {
+/** Opens the disk of a descriptor; with `punch`, discards give space back to the file system. `inline` as for `NodeFile`. */
+export function loadPloopDisk(descriptor: string, { punch = false, inline = false } = {}): Promise<PloopDisk> {
   return PloopDisk.load({
-    directory: new NodeDirectory(dirname(descriptor), punch ? { punchHoles } : {}),
+    directory: new NodeDirectory(dirname(descriptor), { inline, ...(punch ? { punchHoles } : {}) }),
     name: basename(descriptor),
     newGuid: newPloopGuid,
   });

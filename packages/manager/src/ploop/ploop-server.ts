@@ -83,7 +83,7 @@ export class PloopServer {
     await new Paths(environment).prepare();
     const sockets = ploopSockets(environment, descriptor);
     await mkdir(sockets.folder, { recursive: true });
-    const disk = await loadPloopDisk(descriptor, { punch: options.punch === true });
+    const disk = await loadPloopDisk(descriptor, { punch: options.punch === true, inline: true });
     // The control socket is the lock, so it comes before the images; until they are open it answers with an error.
     const early = new ControlServer(new Map());
     if (!(await early.listen(sockets.control, 0o600, environment.clock))) {

@@ -39,7 +39,8 @@ export interface PoolStorage {
 
 /** A file, block device or NBD export for this process alone. Throws `VDO_WRONG_STATE` when another has it. */
 function openForPool(path: string, environment: Environment): Promise<Storage> {
-  return openStorage({ path, readOnly: false, command: "thin", environment, paths: new Paths(environment) });
+  const paths = new Paths(environment);
+  return openStorage({ path, readOnly: false, command: "thin", environment, paths, inline: true });
 }
 
 /** Opens what is at `place`. One device must carry a label. */

@@ -8,6 +8,7 @@
 import type { Socket } from "node:net";
 import type { Clock } from "@vdo/base";
 import type { BufferPool } from "./buffer-pool.ts";
+import { BusyPoll } from "./busy-poll.ts";
 import { ByteAccount, type ByteBudget } from "./byte-budget.ts";
 import { Handshake } from "./handshake.ts";
 import type { ServerLimits } from "./limits.ts";
@@ -37,6 +38,7 @@ export class Connection {
   readonly #account: ByteAccount;
   readonly #replies: ReplyQueue;
   readonly #handshake: Handshake;
+  readonly #poll = new BusyPoll({ isIdle: () => !this.#closed && this.#transmission?.inFlight === 0 });
   #transmission: Transmission | undefined;
   #served: ServedExport | undefined;
   #chunk: Buffer | undefined;
@@ -131,6 +133,7 @@ export class Connection {
   #received(chunk: Buffer): void {
     this.#progress++;
     if (this.#ending) return;
+    this.#poll.input();
     this.#chunk = chunk;
     this.#position = 0;
     this.#pump();

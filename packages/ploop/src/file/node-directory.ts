@@ -2,24 +2,24 @@
 import { access, open, readFile, rename, unlink } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import type { ImageDirectory, ImageFile } from "./image-file.ts";
-import { failure, NodeFile, type PunchHoles } from "./node-file.ts";
+import { failure, NodeFile, type NodeFileOptions } from "./node-file.ts";
 
 export class NodeDirectory implements ImageDirectory {
   readonly path: string;
-  readonly #punchHoles: PunchHoles | undefined;
+  readonly #options: NodeFileOptions;
 
-  /** With `punchHoles`, the space of discarded clusters goes back to the file system. */
-  constructor(path: string, { punchHoles }: { punchHoles?: PunchHoles } = {}) {
+  /** With the options of each of its files. */
+  constructor(path: string, options: NodeFileOptions = {}) {
     this.path = resolve(path);
-    this.#punchHoles = punchHoles;
+    this.#options = options;
   }
 
   open(name: string, { readOnly }: { readOnly: boolean }): Promise<ImageFile> {
-    return NodeFile.open(resolve(this.path, name), readOnly ? "r" : "r+", this.#punchHoles);
+    return NodeFile.open(resolve(this.path, name), readOnly ? "r" : "r+", this.#options);
   }
 
   create(name: string): Promise<ImageFile> {
-    return NodeFile.open(resolve(this.path, name), "wx+", this.#punchHoles);
+    return NodeFile.open(resolve(this.path, name), "wx+", this.#options);
   }
 
   async exists(name: string): Promise<boolean> {

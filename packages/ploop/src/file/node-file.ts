@@ -2,6 +2,7 @@
 import { type BigIntStats, fdatasync, read as readCallback, readv, write as writeCallback, writev } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { errorMessage, isVdoError, VdoError } from "@vdo/base";
+import { InlineTransfers } from "@vdo/block-device";
 import { SECTOR } from "../format/header.ts";
 import { Gather, type Transfer } from "./gather.ts";
 import type { FileRange, ImageFile } from "./image-file.ts";
@@ -13,6 +14,16 @@ const ZERO_CHUNK = new Uint8Array(1 << 20);
 /** Punches holes into the file at `path`: Node has no call for it. Rejects when the file system or the machine cannot. */
 export type PunchHoles = (path: string, ranges: readonly FileRange[]) => Promise<void>;
 
+export interface NodeFileOptions {
+  /** The space of discarded clusters goes back to the file system. */
+  punchHoles?: PunchHoles;
+  /**
+   * Make short reads and writes in the calling thread while they are quick, default false. Not for files that this process
+   * itself serves, through FUSE or a loop device: it would wait for itself.
+   */
+  inline?: boolean;
+}
+
 export class NodeFile implements ImageFile {
   readonly name: string;
   readonly readOnly: boolean;
@@ -20,6 +31,7 @@ export class NodeFile implements ImageFile {
   readonly punch?: (ranges: readonly FileRange[]) => Promise<void>;
   readonly #handle: FileHandle;
   readonly #fd: number;
+  readonly #inline: InlineTransfers | undefined;
   readonly #reads = new Gather((run, length) => this.#readRun(run, length));
   readonly #writes = new Gather((run, length) => this.#writeRun(run, length));
   #length: number;
@@ -32,8 +44,9 @@ export class NodeFile implements ImageFile {
     handle: FileHandle,
     readOnly: boolean,
     found: BigIntStats,
-    punchHoles?: PunchHoles,
+    { punchHoles, inline = false }: NodeFileOptions,
   ) {
+    if (inline) this.#inline = new InlineTransfers();
     this.identity = `${found.dev}:${found.ino}`;
     if (punchHoles !== undefined && !readOnly) this.punch = (ranges) => punchHoles(name, ranges);
     this.name = name;
@@ -44,13 +57,13 @@ export class NodeFile implements ImageFile {
   }
 
   /** `flags`: `r`, `r+`, or `wx+` for a new file. Throws `VDO_IO` (operation `open`). */
-  static async open(path: string, flags: "r" | "r+" | "wx+", punchHoles?: PunchHoles): Promise<NodeFile> {
+  static async open(path: string, flags: "r" | "r+" | "wx+", options: NodeFileOptions = {}): Promise<NodeFile> {
     try {
       const handle = await open(path, flags, 0o600);
       try {
         const found = await handle.stat({ bigint: true });
         if (!found.isFile()) throw new Error("it is not a regular file");
-        return new NodeFile(path, handle, flags === "r", found, punchHoles);
+        return new NodeFile(path, handle, flags === "r", found, options);
       } catch (error) {
         await handle.close();
         throw error;
@@ -78,11 +91,17 @@ export class NodeFile implements ImageFile {
   /** A run that comes short, or fails, is taken apart: each transfer then has its own outcome. */
   #readRun(run: Transfer[], length: number): void {
     const [first] = run as [Transfer];
+    const inline = this.#inline;
     if (run.length === 1) {
-      this.#readOne(first);
+      if (inline?.read(this.#fd, first.bytes, first.offset) === true) first.resolve();
+      else this.#readOne(first);
       return;
     }
     const buffers = run.map(({ bytes }) => bytes);
+    if (inline?.readVector(this.#fd, buffers, length, first.offset) === true) {
+      for (const { resolve } of run) resolve();
+      return;
+    }
     readv(this.#fd, buffers, first.offset, (error, count) => {
       if (error === null && count === length) for (const { resolve } of run) resolve();
       else for (const transfer of run) this.#readOne(transfer);
@@ -105,19 +124,26 @@ export class NodeFile implements ImageFile {
 
   #writeRun(run: Transfer[], length: number): void {
     const [first] = run as [Transfer];
+    const inline = this.#inline;
     if (run.length === 1) {
-      this.#writeOne(first);
+      if (inline?.write(this.#fd, first.bytes, first.offset) === true) this.#written(run, length);
+      else this.#writeOne(first);
       return;
     }
     const buffers = run.map(({ bytes }) => bytes);
+    if (inline?.writeVector(this.#fd, buffers, length, first.offset) === true) {
+      this.#written(run, length);
+      return;
+    }
     writev(this.#fd, buffers, first.offset, (error, count) => {
-      if (error !== null || count !== length) {
-        for (const transfer of run) this.#writeOne(transfer);
-        return;
-      }
-      this.#length = Math.max(this.#length, first.offset + length);
-      for (const { resolve } of run) resolve();
+      if (error === null && count === length) this.#written(run, length);
+      else for (const transfer of run) this.#writeOne(transfer);
     });
+  }
+
+  #written(run: readonly Transfer[], length: number): void {
+    this.#length = Math.max(this.#length, (run[0] as Transfer).offset + length);
+    for (const { resolve } of run) resolve();
   }
 
   #writeOne({ offset, bytes, resolve, reject }: Transfer): void {
