@@ -16,6 +16,7 @@ import { isVdoError, VdoError } from "@vdo/base";
 import { type BlockDevice, checkRange, type WriteOptions } from "./block-device.ts";
 import { sizeOf } from "./file-size.ts";
 import { InlineTransfers } from "./inline-transfers.ts";
+import { WriteLane } from "./write-lane.ts";
 
 /** Linux takes at most this many buffers in one pwritev. */
 const IOV_MAX = 1024;
@@ -45,7 +46,10 @@ export interface HoleRange {
 /** A write that was counted as in flight. */
 interface EnteredWrite {
   start: number;
-  source: Uint8Array;
+  /** For consecutive blocks; at most {@link IOV_MAX}. */
+  sources: readonly Uint8Array[];
+  /** Bytes. */
+  length: number;
   options: WriteOptions | undefined;
   resolve: () => void;
   reject: (error: unknown) => void;
@@ -73,6 +77,8 @@ export class FileDevice implements BlockDevice {
   readonly discard?: (start: number, count: number, options?: WriteOptions) => Promise<void>;
   readonly #handle: FileHandle;
   readonly #inline: InlineTransfers | undefined;
+  /** For regular files with inline transfers. */
+  readonly #lane: WriteLane<EnteredWrite> | undefined;
   /** The same file, on which each write is durable when it ends; undefined where there is no such second opening. */
   readonly #durable: FileHandle | undefined;
   /** `fua` writes in flight. */
@@ -91,6 +97,13 @@ export class FileDevice implements BlockDevice {
     this.blockSize = options.blockSize;
     this.readOnly = options.readOnly;
     if (options.inline) this.#inline = new InlineTransfers();
+    if (options.inline && !options.isBlockDevice) {
+      this.#lane = new WriteLane({
+        tryInline: (write) => this.#tryInline(write),
+        start: (write) => this.#start(write),
+        isSlow: () => this.#inline?.isPaused === true,
+      });
+    }
     this.#blockCount = Math.floor(byteLength / options.blockSize);
     const { punchHole, isBlockDevice } = options;
     if (punchHole === undefined || options.readOnly) return;
@@ -201,10 +214,10 @@ export class FileDevice implements BlockDevice {
     });
   }
 
-  /** An ordinary write that cannot be refused. */
+  /** An ordinary write that cannot be refused, when none of ours is in its way. */
   #isPlainWrite(start: number, byteLength: number, options: WriteOptions | undefined): boolean {
     if (this.readOnly || this.#closed !== undefined || options?.fua === true) return false;
-    return this.#isPlain(start, byteLength);
+    return this.#lane?.isBusy !== true && this.#isPlain(start, byteLength);
   }
 
   write(start: number, source: Uint8Array, options?: WriteOptions): Promise<void> {
@@ -213,30 +226,72 @@ export class FileDevice implements BlockDevice {
     }
     return new Promise((resolve, reject) => {
       this.#enter(start, source.length, true);
-      const write = { start, source, options, resolve, reject };
+      const write = { start, sources: [source], length: source.length, options, resolve, reject };
       const isAlone = options?.fua === true && this.#fuaInFlight++ === 0;
       if (isAlone && this.#durable !== undefined && this.#syncError === null) this.#writeDurable(this.#durable, write);
-      else this.#writeBytes(write);
+      else this.#submit(write);
     });
   }
 
-  /** One write with O_DSYNC. What it leaves, as hardly ever, is written and flushed in the ordinary way. */
-  #writeDurable(durable: FileHandle, { start, source, options, resolve, reject }: EnteredWrite): void {
-    writeCallback(durable.fd, source, 0, source.length, start * this.blockSize, (error, count) => {
+  /** One write with O_DSYNC. One that ends early, as hardly ever, is made again and flushed in the ordinary way. */
+  #writeDurable(durable: FileHandle, write: EnteredWrite): void {
+    const { start, sources, length, options } = write;
+    writevCallback(durable.fd, sources, start * this.blockSize, (error, count) => {
       if (error !== null) {
         // Like a failed fdatasync: what was written may be dropped.
         if (error.code !== "ENOSPC") this.#syncError ??= error;
         this.#leaveWrite(options);
-        reject(this.#failure("write", start, error));
-      } else if (count < source.length) {
-        const done = count - (count % this.blockSize);
-        const rest = source.subarray(done);
-        this.#writeBytes({ start: start + done / this.blockSize, source: rest, options, resolve, reject });
-      } else {
+        write.reject(this.#failure("write", start, error));
+      } else if (count < length) this.#submit(write);
+      else {
         this.#leaveWrite(options);
-        resolve();
+        write.resolve();
       }
     });
+  }
+
+  #submit(write: EnteredWrite): void {
+    if (this.#lane === undefined) this.#start(write);
+    else this.#lane.submit(write);
+  }
+
+  #tryInline({ start, sources, length, options, resolve }: EnteredWrite): boolean {
+    if (options?.fua === true) return false;
+    if (this.#inline?.writeVector(this.#handle.fd, sources, length, start * this.blockSize) !== true) return false;
+    this.#leaveWrite(options);
+    resolve();
+    return true;
+  }
+
+  /** Writes in the thread pool. */
+  #start(write: EnteredWrite): void {
+    const over = (error: NodeJS.ErrnoException | null, done: number): void => {
+      this.#lane?.ended();
+      if (error === null) this.#finishWrite(write);
+      else {
+        this.#leaveWrite(write.options);
+        write.reject(this.#failure("write", write.start + Math.floor(done / this.blockSize), error));
+      }
+    };
+    if (write.length > 0) this.#transfer(write, 0, over);
+    else queueMicrotask(() => over(null, 0));
+  }
+
+  /** Writes the bytes from `done` on, and goes on where the system ends early. */
+  #transfer(
+    write: EnteredWrite,
+    done: number,
+    over: (error: NodeJS.ErrnoException | null, done: number) => void,
+  ): void {
+    const { start, sources, length } = write;
+    const ended = (error: NodeJS.ErrnoException | null, count: number): void => {
+      if (error !== null || done + count === length) over(error, done);
+      else this.#transfer(joined(write), done + count, over);
+    };
+    const position = start * this.blockSize + done;
+    const [source] = sources as readonly [Uint8Array];
+    if (sources.length > 1) writevCallback(this.#handle.fd, sources, position, ended);
+    else writeCallback(this.#handle.fd, source, done, length - done, position, ended);
   }
 
   #leaveWrite(options: WriteOptions | undefined): void {
@@ -244,30 +299,7 @@ export class FileDevice implements BlockDevice {
     this.#leave();
   }
 
-  #writeBytes({ start, source, options, resolve, reject }: EnteredWrite): void {
-    const position = start * this.blockSize;
-    let done = 0;
-    const step = (error: NodeJS.ErrnoException | null, count: number): void => {
-      if (error !== null) {
-        this.#leaveWrite(options);
-        reject(this.#failure("write", start + Math.floor(done / this.blockSize), error));
-        return;
-      }
-      done += count;
-      if (done < source.length) {
-        writeCallback(this.#handle.fd, source, done, source.length - done, position + done, step);
-      } else this.#finishWrite(start, options, resolve, reject);
-    };
-    if (source.length === 0) this.#finishWrite(start, options, resolve, reject);
-    else writeCallback(this.#handle.fd, source, 0, source.length, position, step);
-  }
-
-  #finishWrite(
-    start: number,
-    options: WriteOptions | undefined,
-    resolve: () => void,
-    reject: (error: unknown) => void,
-  ): void {
+  #finishWrite({ start, options, resolve, reject }: EnteredWrite): void {
     if (options?.fua !== true) {
       this.#leaveWrite(options);
       resolve();
@@ -328,20 +360,7 @@ export class FileDevice implements BlockDevice {
     return new Promise((resolve, reject) => {
       this.#enter(start, length, true);
       if (options?.fua === true) this.#fuaInFlight++;
-      writevCallback(this.#handle.fd, sources, start * this.blockSize, (error, count) => {
-        if (error !== null) {
-          this.#leaveWrite(options);
-          reject(this.#failure("write", start, error));
-          return;
-        }
-        if (count === length) {
-          this.#finishWrite(start, options, resolve, reject);
-          return;
-        }
-        // A short write: send the rest as one buffer.
-        const source = Buffer.concat(sources).subarray(count - (count % this.blockSize));
-        this.#writeBytes({ start: start + Math.floor(count / this.blockSize), source, options, resolve, reject });
-      });
+      this.#submit({ start, sources, length, options, resolve, reject });
     });
   }
 
@@ -389,6 +408,11 @@ export class FileDevice implements BlockDevice {
     });
     return this.#closed;
   }
+}
+
+/** The same with one buffer. */
+function joined(write: EnteredWrite): EnteredWrite {
+  return write.sources.length === 1 ? write : { ...write, sources: [Buffer.concat(write.sources)] };
 }
 
 /** Opens what can hold blocks. On Linux, O_EXCL on a block device refuses one that is mounted or claimed, and claims it. */

@@ -24,11 +24,13 @@ const QUICK_MILLISECONDS = 0.025;
 const QUICK_MILLISECONDS_PER_BYTE = 0.0005 / 1024;
 
 /** So many quick calls in a row make good for the slow ones before. */
-const QUICK_RUN = 256;
+const QUICK_RUN = 64;
 
 /** A slow call is paid for with so many times its time in the thread pool: at first, and at most. */
-const PAUSE_MIN = 8;
+const PAUSE_MIN = 16;
 const PAUSE_MAX = 1024;
+/** Milliseconds of pause that are let off at a time: a quick call is slow when another thread gets the processor meanwhile. */
+const PAUSE_IGNORED = 100;
 
 /** Milliseconds in one turn of the event loop, with what happens between the calls. */
 const TURN_MILLISECONDS = 0.25;
@@ -46,6 +48,7 @@ export interface InlineOptions {
 export class InlineTransfers {
   readonly #now: () => number;
   readonly #system: typeof SYSTEM;
+  /** Never before `now` - {@link PAUSE_IGNORED} where it counts. */
   #notBefore = Number.NEGATIVE_INFINITY;
   #pause = PAUSE_MIN;
   #quickCalls = 0;
@@ -108,6 +111,11 @@ export class InlineTransfers {
     }
   }
 
+  /** Whether a slow call has sent all others to the thread pool for now. */
+  get isPaused(): boolean {
+    return this.#now() < this.#notBefore;
+  }
+
   #begin(length: number): boolean {
     if (length === 0 || length > BYTES_MAX) return false;
     const now = this.#now();
@@ -129,7 +137,7 @@ export class InlineTransfers {
       return;
     }
     this.#quickCalls = 0;
-    this.#notBefore = now + took * this.#pause;
+    this.#notBefore = Math.max(this.#notBefore, now - PAUSE_IGNORED) + took * this.#pause;
     this.#pause = Math.min(2 * this.#pause, PAUSE_MAX);
   }
 }

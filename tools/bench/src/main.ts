@@ -105,7 +105,7 @@ async function measure(folder: string, settings: Settings): Promise<Results> {
   }
   if (only === "ploop") return results;
   if (only === undefined || only === "thin") {
-    const slices = { rounds: quick ? 3 : 9, say };
+    const slices = { rounds: quick ? 3 : 7, say };
     results.thin = await inFolder(folder, (part) => measureThin({ ...slices, folder: part }));
     const tools = { mappings: quick ? 100_000 : 1_000_000, rounds: quick ? 1 : 3, say };
     results.thinTools = await inFolder(folder, (part) => measureThinTools({ ...tools, folder: part }));

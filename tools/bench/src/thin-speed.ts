@@ -4,7 +4,7 @@
  * write of 4 KiB provisions or copies 64 KiB, in ours and in qcow2 alike.
  */
 import { spawnSync } from "node:child_process";
-import { truncateSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { FileDevice, MemoryDevice } from "@vdo/block-device";
@@ -15,9 +15,14 @@ import { cpuSeconds } from "./process-figures.ts";
 import { type Served, serve, stop } from "./servers.ts";
 import { align } from "./table.ts";
 
+/** What is written to. */
+type Kind = "fresh" | "snapshotted";
+
 const MIB = 1 << 20;
 /** What one round writes to. */
 const PART_MIB = 128;
+/** Rounds before those that count, of all servers: a JavaScript engine compiles what has become hot, here in about a second. */
+const WARM_UP_ROUNDS = 4;
 /** Writes of a round: two for each data block of its part. */
 const WRITES = (2 * PART_MIB * MIB) / 65_536;
 
@@ -56,21 +61,22 @@ function sparse(path: string, bytes: number): string {
 
 const fill = (bytes: number): Uint8Array => new Uint8Array(bytes).fill(0x5a);
 
-/** Device 0, empty, and device 2, which is full and has the snapshot 1. */
-async function makePool(folder: string, sizeMib: number): Promise<{ metadata: string; data: string }> {
+/** A pool with device 0: empty, or full and with the snapshot 1. */
+async function makePool(folder: string, kind: Kind, sizeMib: number): Promise<{ metadata: string; data: string }> {
   const metadata = sparse(join(folder, "metadata"), 64 * MIB);
-  const data = sparse(join(folder, "data"), (3 * sizeMib + 64) * MIB);
+  const data = sparse(join(folder, "data"), (2 * sizeMib + 64) * MIB);
   const [metadataDevice, dataDevice] = [
     await FileDevice.open({ path: metadata }),
     await FileDevice.open({ path: data }),
   ];
   const pool = await ThinPool.open({ metadata: metadataDevice, data: dataDevice, blockSectors: 128 });
   await pool.createThin(0);
-  await pool.createThin(2);
-  const volume = await pool.volume({ id: 2, sectors: sizeMib * 2048 });
-  for (let at = 0; at < sizeMib; at += 4) await volume.write(at * 256, fill(4 * MIB));
-  await volume.close();
-  await pool.createSnapshot(1, 2);
+  if (kind === "snapshotted") {
+    const volume = await pool.volume({ id: 0, sectors: sizeMib * 2048 });
+    for (let at = 0; at < sizeMib; at += 4) await volume.write(at * 256, fill(4 * MIB));
+    await volume.close();
+    await pool.createSnapshot(1, 0);
+  }
   await pool.close();
   await metadataDevice.close();
   await dataDevice.close();
@@ -78,10 +84,10 @@ async function makePool(folder: string, sizeMib: number): Promise<{ metadata: st
 }
 
 /** A raw image and a qcow2 image, both full or both empty; a full one of qcow2 has an overlay. */
-function makeImages(folder: string, name: string, sizeMib: number): { raw: string; qcow2: string } {
-  const raw = sparse(join(folder, `${name}.raw`), sizeMib * MIB);
-  const qcow2 = join(folder, `${name}.qcow2`);
-  if (name === "fresh") {
+function makeImages(folder: string, kind: Kind, sizeMib: number): { raw: string; qcow2: string } {
+  const raw = sparse(join(folder, "raw"), sizeMib * MIB);
+  const qcow2 = join(folder, "qcow2");
+  if (kind === "fresh") {
     run("qemu-img", "create", "-q", "-f", "qcow2", qcow2, `${sizeMib}M`);
     return { raw, qcow2 };
   }
@@ -103,25 +109,24 @@ interface Target {
   pid: number;
 }
 
-async function measureWorkload(
-  workload: string,
-  targets: readonly Target[],
-  { rounds, say }: Options,
-): Promise<ThinRow[]> {
+async function measureTargets(kind: Kind, targets: readonly Target[], { rounds, say }: Options): Promise<ThinRow[]> {
+  const workload = `4k random writes, ${kind}`;
   const rates = targets.map(() => [] as number[]);
   const cpu = targets.map(() => 0);
   let seed = 1;
-  for (let round = 0; round < rounds; round++) {
-    say(`${workload}, round ${round + 1}`);
+  for (let part = 0; part < WARM_UP_ROUNDS + rounds; part++) {
+    const round = part - WARM_UP_ROUNDS;
+    say(`${workload}, ${round < 0 ? "warming up" : `round ${round + 1}`}`);
     for (let i = 0; i < targets.length; i++) {
-      const at = (round + i) % targets.length;
+      const at = (part + i) % targets.length;
       const options = [
         ...["--rw=randwrite", "--bs=4k", "--iodepth=32", "--norandommap", "--refill_buffers"],
-        ...[`--offset=${round * PART_MIB}m`, `--size=${PART_MIB}m`, `--io_size=${WRITES * 4}k`],
+        ...[`--offset=${part * PART_MIB}m`, `--size=${PART_MIB}m`, `--io_size=${WRITES * 4}k`],
       ];
       const { uri, pid } = targets[at] as Target;
       const before = cpuSeconds(pid);
       const { operations, seconds } = await runFio({ uri, options, seed: seed++ });
+      if (round < 0) continue;
       cpu[at] = (cpu[at] as number) + ((cpuSeconds(pid) - before) * 1e6) / (rounds * operations);
       rates[at]?.push(operations / Math.max(seconds, 0.001));
     }
@@ -134,46 +139,45 @@ async function measureWorkload(
   });
 }
 
-export async function measureThin(options: Options): Promise<ThinFigures> {
-  const { folder, rounds, say } = options;
-  const sizeMib = rounds * PART_MIB;
-  say("making a pool and images");
-  const { metadata, data } = await makePool(folder, sizeMib);
+/** One workload on a pool and images of its own, which are gone afterwards: in a tmpfs they are memory. */
+async function measureWorkload(kind: Kind, options: Options): Promise<ThinRow[]> {
+  const folder = join(options.folder, kind);
+  mkdirSync(folder);
+  const sizeMib = (WARM_UP_ROUNDS + options.rounds) * PART_MIB;
+  options.say(`making a pool and images, ${kind}`);
+  const { metadata, data } = await makePool(folder, kind, sizeMib);
+  const { raw, qcow2 } = makeImages(folder, kind, sizeMib);
   const servers: Served[] = [];
-  const qemu = async (name: string, format: string, path: string): Promise<{ uri: string; pid: number }> => {
-    const socket = join(folder, `${name}.sock`);
-    servers.push(await serve("qemu-nbd", ["-f", format, "-t", "-e", "16", "-k", socket, path], socket));
-    const { uri, child } = servers.at(-1) as Served;
-    return { uri, pid: child.pid as number };
+  const start = async (name: string, program: string, words: readonly string[], socket: string): Promise<Target> => {
+    const served = await serve(program, [...words], socket);
+    servers.push(served);
+    return { name, uri: served.uri, pid: served.child.pid as number };
+  };
+  const qemu = (name: string, format: string, path: string): Promise<Target> => {
+    const socket = join(folder, `${format}.sock`);
+    return start(name, "qemu-nbd", ["-f", format, "-t", "-e", "16", "-k", socket, path], socket);
   };
   try {
     const socket = join(folder, "thin.sock");
     const script = fileURLToPath(new URL("./serve-thin.ts", import.meta.url));
     const node = ["--conditions=@vdo/source", "--import", "tsx", script];
-    const words = [...node, socket, metadata, data, String(sizeMib * 2048)];
-    servers.push(await serve(process.execPath, words, socket));
-    const pid = (servers[0] as Served).child.pid as number;
-    const rows: ThinRow[] = [];
-    for (const [id, name, workload] of [
-      [0, "fresh", "4k random writes, fresh"],
-      [2, "snapshotted", "4k random writes, snapshotted"],
-    ] as const) {
-      const { raw, qcow2 } = makeImages(folder, name, sizeMib);
-      const targets = [
-        { name: "qemu-nbd raw", ...(await qemu(`${name}-raw`, "raw", raw)) },
-        {
-          name: name === "fresh" ? "qemu-nbd qcow2" : "qemu-nbd qcow2, backing file",
-          ...(await qemu(`${name}-qcow2`, "qcow2", qcow2)),
-        },
-        { name: "thin", uri: `nbd+unix:///${id}?socket=${socket}`, pid },
-      ];
-      rows.push(...(await measureWorkload(workload, targets, options)));
-    }
-    say("look-ups at depth 1 and 100");
-    return { rows, lookup: await measureLookups(rounds) };
+    const targets = [
+      await qemu("qemu-nbd raw", "raw", raw),
+      await qemu(kind === "fresh" ? "qemu-nbd qcow2" : "qemu-nbd qcow2, backing file", "qcow2", qcow2),
+      await start("thin", process.execPath, [...node, socket, metadata, data, String(sizeMib * 2048)], socket),
+    ];
+    (targets[2] as Target).uri = `nbd+unix:///0?socket=${socket}`;
+    return await measureTargets(kind, targets, options);
   } finally {
     for (const server of servers) await stop(server);
+    rmSync(folder, { recursive: true });
   }
+}
+
+export async function measureThin(options: Options): Promise<ThinFigures> {
+  const rows = [...(await measureWorkload("fresh", options)), ...(await measureWorkload("snapshotted", options))];
+  options.say("look-ups at depth 1 and 100");
+  return { rows, lookup: await measureLookups(options.rounds) };
 }
 
 const LOOKUPS = 20_000;

@@ -155,6 +155,11 @@ export class PoolCore {
     if (this.#mode !== "write") throw refusedByMode(this.#mode, "write");
   }
 
+  /** Something can be served. */
+  get isUsable(): boolean {
+    return !this.#closed && this.#mode !== "fail";
+  }
+
   /** Throws when nothing at all can be served. */
   checkUsable(): void {
     if (this.#closed) throw new VdoError("VDO_CLOSED", "the thin pool was closed", { object: "thin pool" });

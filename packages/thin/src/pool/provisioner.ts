@@ -15,9 +15,9 @@ import type { RangeLocks } from "./range-locks.ts";
 import { type Segment, TransferList } from "./segments.ts";
 
 /** Bytes of a batch, unless one job alone has more. */
-const BATCH_BYTES_MAX = 4 << 20;
-/** One is read for while another is written. */
-const BATCHES_MAX = 2;
+const BATCH_BYTES_MAX = 1 << 20;
+/** Some are read for while others are written. */
+const BATCHES_MAX = 3;
 
 /** Written around what is less than a block. */
 const ZEROES = new Uint8Array(1 << 20);
@@ -30,7 +30,7 @@ export interface ThinTarget {
   /** The mapping of a virtual block. */
   lookUp(block: number): Promise<Mapping | undefined> | Mapping | undefined;
   /** The pool's time of the last snapshot of the device. */
-  snapshottedTime(): Promise<number>;
+  snapshottedTime(): Promise<number> | number;
   /** Something else than zeros may be where nothing is mapped. */
   readonly hasOrigin: boolean;
   /** Fills `target` from the external origin, zeros where there is none; false when nothing but zeros is there. */
@@ -51,6 +51,12 @@ export function part(source: Uint8Array, { at, length }: Segment): Uint8Array {
 /** Writes all of the list; throws the first failure when all have ended. */
 export async function writeTransfers({ data }: PoolCore, list: TransferList, fua: boolean): Promise<void> {
   const options = fua ? { fua: true } : undefined;
+  const [first] = list.transfers;
+  if (first === undefined) return;
+  if (list.transfers.length === 1) {
+    await writeVector(data, first.offset / data.blockSize, first.buffers, options);
+    return;
+  }
   const writes = list.transfers.map(({ offset, buffers }) =>
     writeVector(data, offset / data.blockSize, buffers, options),
   );

@@ -11,11 +11,18 @@ export class RangeLocks {
 
   /** Resolves when [begin, end) is free, and holds it. Call the result once to let go. */
   async lock(begin: number, end: number): Promise<() => void> {
-    while (this.#isHeld(begin, end)) {
+    for (;;) {
+      const unlock = this.tryLock(begin, end);
+      if (unlock !== undefined) return unlock;
       await new Promise<void>((resolve) => {
         this.#waiting.push(resolve);
       });
     }
+  }
+
+  /** As {@link lock}, at once or not at all. */
+  tryLock(begin: number, end: number): (() => void) | undefined {
+    if (this.#isHeld(begin, end)) return undefined;
     const mine = { begin, end };
     this.#held.add(mine);
     return () => {

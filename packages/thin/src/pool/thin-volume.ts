@@ -2,7 +2,7 @@
 import { VdoError } from "@vdo/base";
 import { type BlockDevice, checkRange, type Extent, type WriteOptions, type ZeroOptions } from "@vdo/block-device";
 import { DISCARD_BLOCKS_MAX, SECTOR_BYTES } from "../constants.ts";
-import type { Mapping } from "../format/mapping.ts";
+import { isShared, type Mapping } from "../format/mapping.ts";
 import { NOT_KNOWN } from "../metadata/pool-metadata.ts";
 import { acceptsChanges } from "./modes.ts";
 import type { PoolCore } from "./pool-core.ts";
@@ -59,8 +59,37 @@ export class ThinVolume implements BlockDevice, ThinTarget {
       this.discard = (start, count, options) => this.#discard(start, count, options);
   }
 
-  async read(start: number, target: Uint8Array): Promise<void> {
-    return this.#request(start, target.length, () => this.#read(start * this.blockSize, target));
+  /**
+   * Where a request lies that is within one data block whose mapping is in memory, as nearly all are. Undefined for others, and
+   * for those that are refused.
+   */
+  #plainMapping(start: number, length: number): Mapping | undefined {
+    const { core, blockSize } = this;
+    const count = length / blockSize;
+    if (!Number.isSafeInteger(start) || start < 0 || !Number.isInteger(count) || count < 1) return undefined;
+    const block = Math.floor(start / core.ratio);
+    if (start + count > Math.min((block + 1) * core.ratio, this.blockCount)) return undefined;
+    if (this.#closing !== undefined || !core.isUsable) return undefined;
+    const found = core.metadata.peek(this.id, block);
+    return found === NOT_KNOWN ? undefined : found;
+  }
+
+  read(start: number, target: Uint8Array): Promise<void> {
+    const mapping = this.#plainMapping(start, target.length);
+    if (mapping === undefined) {
+      return this.#request(start, target.length, () => this.#read(start * this.blockSize, target));
+    }
+    const { core } = this;
+    const epoch = core.beginRead();
+    this.#inFlight++;
+    const end = (): void => {
+      core.endRead(epoch);
+      this.#ended();
+    };
+    return core.data.read(mapping.block * core.ratio + (start % core.ratio), target).then(end, (error: unknown) => {
+      end();
+      throw error;
+    });
   }
 
   async #read(offset: number, target: Uint8Array): Promise<void> {
@@ -98,7 +127,34 @@ export class ThinVolume implements BlockDevice, ThinTarget {
     await Promise.all(reads);
   }
 
-  async write(start: number, source: Uint8Array, options?: WriteOptions): Promise<void> {
+  write(start: number, source: Uint8Array, options?: WriteOptions): Promise<void> {
+    return this.#writeOwn(start, source, options) ?? this.#write(start, source, options);
+  }
+
+  /** Writes in place where the block is the device's own and nothing has to be waited for; undefined elsewhere. */
+  #writeOwn(start: number, source: Uint8Array, options: WriteOptions | undefined): Promise<void> | undefined {
+    const { core } = this;
+    const mapping = options?.fua === true ? undefined : this.#plainMapping(start, source.length);
+    const details = core.metadata.cachedDetails(this.id);
+    if (mapping === undefined || details === undefined) return undefined;
+    if (isShared(mapping.time, details.snapshottedTime) || !core.gate.tryEnter()) return undefined;
+    this.#inFlight++;
+    return core.data
+      .write(mapping.block * core.ratio + (start % core.ratio), source)
+      .then(this.#ownWritten, this.#ownFailed);
+  }
+
+  readonly #ownWritten = (): void => {
+    this.core.gate.leave();
+    this.#ended();
+  };
+
+  readonly #ownFailed = (error: unknown): never => {
+    this.#ownWritten();
+    throw error;
+  };
+
+  async #write(start: number, source: Uint8Array, options: WriteOptions | undefined): Promise<void> {
     const fua = options?.fua ?? false;
     return this.#request(start, source.length, async () => {
       if (source.length === 0) return;
@@ -233,9 +289,10 @@ export class ThinVolume implements BlockDevice, ThinTarget {
     return found === NOT_KNOWN ? this.core.metadata.find(this.id, block) : found;
   }
 
-  async snapshottedTime(): Promise<number> {
+  snapshottedTime(): Promise<number> | number {
     const { metadata } = this.core;
-    return (metadata.cachedDetails(this.id) ?? (await metadata.details(this.id))).snapshottedTime;
+    const known = metadata.cachedDetails(this.id);
+    return known?.snapshottedTime ?? metadata.details(this.id).then((details) => details.snapshottedTime);
   }
 
   get hasOrigin(): boolean {
@@ -269,8 +326,13 @@ export class ThinVolume implements BlockDevice, ThinTarget {
     try {
       return await act();
     } finally {
-      this.#inFlight--;
-      if (this.#inFlight === 0) this.#onIdle?.();
+      this.#ended();
     }
+  }
+
+  /** A request ended. */
+  #ended(): void {
+    this.#inFlight--;
+    if (this.#inFlight === 0) this.#onIdle?.();
   }
 }

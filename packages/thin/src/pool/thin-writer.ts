@@ -7,7 +7,7 @@
  *
  * The gate is held from the look-up to the insertion. A new block whose write failed is given back: nothing leaks.
  */
-import { isShared } from "../format/mapping.ts";
+import { isShared, type Mapping } from "../format/mapping.ts";
 import { MetadataFailure } from "./metadata-failure.ts";
 import { part, type ThinTarget, type WriteRequest, writeTransfers } from "./provisioner.ts";
 import { cutIntoSegments, type Segment, TransferList } from "./segments.ts";
@@ -26,8 +26,14 @@ async function attempt(target: ThinTarget, request: WriteRequest, segments: Segm
   let rest: Segment[];
   try {
     core.checkUsable();
-    rest = await writeInPlace(target, request, segments);
-    if (rest.length > 0 && core.mode === "write") rest = await provisionLocked(target, request, rest);
+    const found = sortOut(target, request, segments);
+    const { own, others } = found instanceof Promise ? await found : found;
+    if (own.transfers.length > 0) await writeTransfers(core, own, request.fua);
+    rest = others;
+    if (rest.length > 0 && core.mode === "write") {
+      const isFresh = !(found instanceof Promise) && own.transfers.length === 0;
+      rest = await provisionLocked(target, request, { segments: rest, isFresh });
+    }
   } catch (error) {
     core.gate.leave();
     if (!(error instanceof MetadataFailure)) throw error;
@@ -48,30 +54,63 @@ async function attempt(target: ThinTarget, request: WriteRequest, segments: Segm
   return rest;
 }
 
-/** Writes the segments whose blocks are the device's own; returns the others. */
-async function writeInPlace(target: ThinTarget, request: WriteRequest, segments: Segment[]): Promise<Segment[]> {
-  const { core } = target;
-  const snapshotted = await target.snapshottedTime();
-  const list = new TransferList();
-  const others: Segment[] = [];
-  for (const segment of segments) {
-    const found = target.lookUp(segment.block);
-    const mapping = found instanceof Promise ? await found : found;
-    if (mapping === undefined || isShared(mapping.time, snapshotted)) others.push(segment);
-    else list.add(mapping.block * core.blockBytes + segment.within, part(request.source, segment));
+/** What can be written in place, and the segments that need new blocks. */
+interface Sorted {
+  own: TransferList;
+  others: Segment[];
+}
+
+/** At once where everything that is asked for is in memory. */
+function sortOut(target: ThinTarget, request: WriteRequest, segments: readonly Segment[]): Sorted | Promise<Sorted> {
+  const time = target.snapshottedTime();
+  const found = segments.map(({ block }) => target.lookUp(block));
+  if (typeof time === "number" && found.every((mapping) => !(mapping instanceof Promise))) {
+    return sorted(target, request, { segments, found: found as (Mapping | undefined)[], time });
   }
-  await writeTransfers(core, list, request.fua);
-  return others;
+  return Promise.all([time, Promise.all(found)]).then(([time, found]) =>
+    sorted(target, request, { segments, found, time }),
+  );
+}
+
+/** A mapping for each segment. */
+interface Found {
+  segments: readonly Segment[];
+  found: readonly (Mapping | undefined)[];
+  time: number;
+}
+
+function sorted({ core }: ThinTarget, { source }: WriteRequest, { segments, found, time }: Found): Sorted {
+  const own = new TransferList();
+  const others: Segment[] = [];
+  for (const [i, segment] of segments.entries()) {
+    const mapping = found[i];
+    if (mapping === undefined || isShared(mapping.time, time)) others.push(segment);
+    else own.add(mapping.block * core.blockBytes + segment.within, part(source, segment));
+  }
+  return { own, others };
+}
+
+/** Segments to be provisioned; `isFresh` when nothing was waited for since they were looked up. */
+interface Needing {
+  segments: Segment[];
+  isFresh: boolean;
 }
 
 /** Provisions under the locks of the blocks; whoever waited for them looks again. Returns what found no space. */
-async function provisionLocked(target: ThinTarget, request: WriteRequest, segments: Segment[]): Promise<Segment[]> {
+async function provisionLocked(target: ThinTarget, request: WriteRequest, needing: Needing): Promise<Segment[]> {
+  const { segments, isFresh } = needing;
   const first = (segments[0] as Segment).block;
-  const last = (segments.at(-1) as Segment).block;
-  const unlock = await target.locks.lock(first, last + 1);
+  const end = (segments.at(-1) as Segment).block + 1;
+  const atOnce = target.locks.tryLock(first, end);
+  const unlock = atOnce ?? (await target.locks.lock(first, end));
   try {
-    const needing = await writeInPlace(target, request, segments);
-    return needing.length === 0 ? [] : await target.core.provisioner.provision(target, request, needing);
+    let missing = segments;
+    if (!isFresh || atOnce === undefined) {
+      const { own, others } = await sortOut(target, request, segments);
+      await writeTransfers(target.core, own, request.fua);
+      missing = others;
+    }
+    return missing.length === 0 ? [] : await target.core.provisioner.provision(target, request, missing);
   } finally {
     unlock();
   }
