@@ -1,5 +1,5 @@
 /** Small pools in memory. */
-import { MemoryDevice } from "@vdo/block-device";
+import { type BlockDevice, MemoryDevice } from "@vdo/block-device";
 import { check, type PoolEvent, ThinPool, type ThinPoolOptions } from "../../src/index.ts";
 
 export interface SmallPool {
@@ -21,7 +21,7 @@ export async function smallPool(options: Partial<ThinPoolOptions> & { dataBlocks
 }
 
 /** Texts of what a check finds. */
-export async function problemsOf(metadata: MemoryDevice): Promise<string[]> {
+export async function problemsOf(metadata: BlockDevice): Promise<string[]> {
   const { problems } = await check(metadata);
   return problems.map(({ severity, structure, text }) => `${severity}: ${structure}: ${text}`);
 }
