@@ -64,6 +64,9 @@ interface OpenOptions {
   isBlockDevice: boolean;
 }
 
+/** The file system has to find memory for longer writes, while a volume has better things to do than to wait for it. */
+const INLINE_WRITE_BYTES_MAX = 16 << 10;
+
 /** What a transfer resolves with that is over already. */
 const DONE = Promise.resolve();
 
@@ -96,7 +99,7 @@ export class FileDevice implements BlockDevice {
     this.path = options.path;
     this.blockSize = options.blockSize;
     this.readOnly = options.readOnly;
-    if (options.inline) this.#inline = new InlineTransfers();
+    if (options.inline) this.#inline = new InlineTransfers({ writeBytesMax: INLINE_WRITE_BYTES_MAX });
     if (options.inline && !options.isBlockDevice) {
       this.#lane = new WriteLane({
         tryInline: (write) => this.#tryInline(write),

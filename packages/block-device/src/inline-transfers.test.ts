@@ -54,6 +54,15 @@ describe("inline transfers", () => {
     expect(machine.calls).toBe(1);
   });
 
+  test("may be told to leave longer writes to the caller", () => {
+    const system = { readSync: () => 0, readvSync: () => 0, writeSync: () => 512, writevSync: () => 512 };
+    const transfers = new InlineTransfers({ writeBytesMax: 512, now: () => 0, system: system as never });
+    expect(transfers.write(3, new Uint8Array(512), 0)).toBe(true);
+    expect(transfers.write(3, new Uint8Array(513), 0)).toBe(false);
+    expect(transfers.writeVector(3, [new Uint8Array(512)], 512, 0)).toBe(true);
+    expect(transfers.writeVector(3, [new Uint8Array(512), new Uint8Array(1)], 513, 0)).toBe(false);
+  });
+
   test("a long buffer may take longer than a short one", async () => {
     const machine = new Machine();
     machine.milliseconds = 0.05;

@@ -39,6 +39,8 @@ const TURN_MILLISECONDS = 0.25;
 const SYSTEM = { readSync, readvSync, writeSync, writevSync };
 
 export interface InlineOptions {
+  /** Bytes; longer writes are left to the caller. At most, and by default, 64 KiB. */
+  writeBytesMax?: number;
   /** Monotonic milliseconds. */
   now?: () => number;
   system?: typeof SYSTEM;
@@ -49,6 +51,7 @@ export class InlineTransfers {
   readonly #now: () => number;
   readonly #system: typeof SYSTEM;
   /** Never before `now` - {@link PAUSE_IGNORED} where it counts. */
+  readonly #writeBytesMax: number;
   #notBefore = Number.NEGATIVE_INFINITY;
   #pause = PAUSE_MIN;
   #quickCalls = 0;
@@ -58,7 +61,8 @@ export class InlineTransfers {
     this.#turnBegan = undefined;
   };
 
-  constructor({ now = systemClock.now, system = SYSTEM }: InlineOptions = {}) {
+  constructor({ writeBytesMax = BYTES_MAX, now = systemClock.now, system = SYSTEM }: InlineOptions = {}) {
+    this.#writeBytesMax = writeBytesMax;
     this.#now = now;
     this.#system = system;
   }
@@ -89,7 +93,7 @@ export class InlineTransfers {
 
   write(descriptor: number, source: Uint8Array, position: number): boolean {
     const { length } = source;
-    if (!this.#begin(length)) return false;
+    if (length > this.#writeBytesMax || !this.#begin(length)) return false;
     try {
       return this.#system.writeSync(descriptor, source, 0, length, position) === length;
     } catch {
@@ -101,7 +105,7 @@ export class InlineTransfers {
 
   /** `length` is the sum of the sources' lengths; at most 1024 of them. */
   writeVector(descriptor: number, sources: readonly Uint8Array[], length: number, position: number): boolean {
-    if (!this.#begin(length)) return false;
+    if (length > this.#writeBytesMax || !this.#begin(length)) return false;
     try {
       return this.#system.writevSync(descriptor, sources, position) === length;
     } catch {
