@@ -2,10 +2,10 @@
  * A block device on a regular file or a real block device.
  *
  * Reads and writes go through the thread pool of the runtime; several are in flight at once. With `inline`, short ones are made
- * at once as long as the storage answers like memory (`inline-transfers.ts` has the rules). `flush` is fdatasync; whoever asks while one runs shares the next. A `fua` write that comes alone is one write with O_DSYNC, where the system
- * opens a file a second time that way (one trip through the thread pool less); one among others is a write and a share of an
- * fdatasync. Errors of the system
- * become `VDO_IO` with the block number (`VDO_NO_SPACE` when the file system under a sparse file is full).
+ * at once as long as the storage answers like memory (`inline-transfers.ts` has the rules). `flush` is fdatasync; whoever asks
+ * while one runs shares the next. A `fua` write that comes alone is one write with O_DSYNC, where the system opens a file a
+ * second time that way (one trip through the thread pool less); one among others is a write and a share of an fdatasync. Errors
+ * of the system become `VDO_IO` with the block number (`VDO_NO_SPACE` when the file system under a sparse file is full).
  *
  * After a failed fdatasync every later flush fails: Linux drops the pages it could not write, so a later success would lie.
  * Open the device anew to go on. A block device is opened for exclusive use when it is opened for writing.

@@ -1,11 +1,11 @@
-/** Many writes to few blocks at the same time: each block is provisioned or copied once, and nobody's bytes are lost. */
+/** Many writes to few blocks at the same time: no block leaks, and nobody's bytes are lost. */
 import { Random } from "@vdo/base";
 import { SimulatedDisk } from "@vdo/block-device/testing";
 import { expect, test } from "vitest";
 import { ThinPool } from "../src/index.ts";
 import { problemsOf } from "./support/pools.ts";
 
-const SECTOR_BLOCKS = 16;
+const PARTS = 16;
 const VIRTUAL_BLOCKS = 12;
 
 /** `cacheBlocks` of 16 is less than the metadata have: then most look-ups have to be waited for. */
@@ -23,20 +23,20 @@ test.each(
   let pool = await open();
   await pool.createThin(0);
   let volume = await pool.volume({ id: 0, sectors: 128 * VIRTUAL_BLOCKS });
-  const model = new Uint8Array(VIRTUAL_BLOCKS * SECTOR_BLOCKS);
+  const model = new Uint8Array(VIRTUAL_BLOCKS * PARTS);
   let snapshots = 0;
   for (let round = 0; round < 12; round++) {
     // Each client has a part of its own in every data block, and sends one request after the other.
     const client = async (part: number): Promise<void> => {
       for (let n = 0; n < 6; n++) {
-        const block = random.below(VIRTUAL_BLOCKS) * SECTOR_BLOCKS + part;
+        const block = random.below(VIRTUAL_BLOCKS) * PARTS + part;
         const value = 1 + random.below(255);
         model[block] = value;
         await volume.write(block, new Uint8Array(4096).fill(value), { fua: random.chance(0.1) });
         if (random.chance(0.1)) await volume.flush();
       }
     };
-    await Promise.all(Array.from({ length: SECTOR_BLOCKS }, (_, part) => client(part)));
+    await Promise.all(Array.from({ length: PARTS }, (_, part) => client(part)));
     const content = new Uint8Array(model.length * 4096);
     await volume.read(0, content);
     for (const [block, value] of model.entries()) {
@@ -56,7 +56,7 @@ test.each(
   for (let id = 1; id <= snapshots; id++) await pool.delete(id);
   await volume.flush();
   const mapped = new Set<number>();
-  for (const [block, value] of model.entries()) if (value > 0) mapped.add(Math.floor(block / SECTOR_BLOCKS));
+  for (const [block, value] of model.entries()) if (value > 0) mapped.add(Math.floor(block / PARTS));
   expect((await pool.figures()).usedDataBlocks).toBe(mapped.size);
   await volume.close();
   await pool.close();

@@ -61,18 +61,35 @@ interface Sorted {
 }
 
 /** At once where everything that is asked for is in memory. */
-function sortOut(target: ThinTarget, request: WriteRequest, segments: readonly Segment[]): Sorted | Promise<Sorted> {
-  const time = target.snapshottedTime();
-  const found = segments.map(({ block }) => target.lookUp(block));
-  if (typeof time === "number" && found.every((mapping) => !(mapping instanceof Promise))) {
-    return sorted(target, request, { segments, found: found as (Mapping | undefined)[], time });
+function sortOut(
+  target: ThinTarget,
+  request: WriteRequest,
+  segments: readonly Segment[],
+  time = target.snapshottedTime(),
+): Sorted | Promise<Sorted> {
+  if (time instanceof Promise) return time.then((known) => sortOut(target, request, segments, known));
+  const found: (Mapping | undefined)[] = [];
+  for (const { block } of segments) {
+    const mapping = target.lookUp(block);
+    if (mapping instanceof Promise) return lookUpRest(target, request, { segments, found, time }, mapping);
+    found.push(mapping);
   }
-  return Promise.all([time, Promise.all(found)]).then(([time, found]) =>
-    sorted(target, request, { segments, found, time }),
-  );
+  return sorted(target, request, { segments, found, time });
 }
 
-/** A mapping for each segment. */
+/** Goes on at the look-up that has to be waited for, one after the other: a long write has many. */
+async function lookUpRest(
+  target: ThinTarget,
+  request: WriteRequest,
+  { segments, found, time }: Found,
+  next: Promise<Mapping | undefined>,
+): Promise<Sorted> {
+  const all = [...found, await next];
+  for (const { block } of segments.slice(all.length)) all.push(await target.lookUp(block));
+  return sorted(target, request, { segments, found: all, time });
+}
+
+/** Segments and their mappings, as far as they were looked up. */
 interface Found {
   segments: readonly Segment[];
   found: readonly (Mapping | undefined)[];
